@@ -1,0 +1,1 @@
+"""SHOWS and ASKS: the command line, and what it draws."""

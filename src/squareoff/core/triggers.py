@@ -1,0 +1,144 @@
+"""When something is due. Triggers are levels, not edges: `due` is asked at every tick that matters, every timer,
+after every settled order and after a restart, and gives the same answer until it has been acted upon. So an event
+that came while a lock was busy is not lost: it is simply still true.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from decimal import Decimal
+
+from squareoff.core.events import Cause, Event, Signal, Source
+from squareoff.core.machine import EXIT_OPEN, FINAL, State
+from squareoff.core.orders import SlotPhase
+from squareoff.core.run import Run
+from squareoff.core.types import Tick
+
+MICROSECOND = timedelta(microseconds=1)
+
+
+def due(run: Run, now: datetime, last: Tick | None, source: Source = Source.ENGINE) -> Signal | None:
+    """The most urgent thing that is due for `run` at `now`; None if there is nothing to do.
+
+    `last` is the last traded price of its symbol, None if none is known. Urgency: STOPLOSS, KILL, STOP, SELL, BUY.
+    """
+    state = run.state
+    if state is State.READY:
+        return _entry_due(run, now, last, source)
+    if state is State.RUNNING:
+        return _open_entry_due(run, now, last, source)
+    if state is State.BOUGHT:
+        return _position_due(run, now, last, source)
+    if state in EXIT_OPEN:
+        return _open_exit_due(run, now, last, source)
+    if state in FINAL:
+        return _late_due(run, now, source)
+    return None
+
+
+def _entry_due(run: Run, now: datetime, last: Tick | None, source: Source) -> Signal | None:
+    plan = run.plan
+    if run.wish is not None:
+        return Signal(event=run.wish, at=now, source=source)
+    if now < plan.buy_at:
+        return None
+    if now > plan.buy_until:
+        cause = Cause.STALE_PRICE if run.waited_for_price else Cause.BUY_MISSED
+        return Signal(event=Event.SKIP, at=now, source=source, cause=cause)
+    if not is_fresh(run, now, last):
+        return None
+    assert last is not None
+    level = plan.stop_loss.price_if_known
+    if level is not None and last.price <= level:
+        return Signal(
+            event=Event.SKIP,
+            at=now,
+            source=source,
+            cause=Cause.STOP_LOSS_NOT_BELOW_PRICE,
+            price=last.price,
+            detail=f"price {last.price:f} <= stop-loss {level:f}",
+        )
+    return Signal(event=Event.BUY, at=now, source=source, price=last.price)
+
+
+def is_fresh(run: Run, now: datetime, last: Tick | None) -> bool:
+    """Whether a price is young enough to buy on, its greatest age included."""
+    return last is not None and now - last.at <= run.plan.fresh_for
+
+
+def _open_entry_due(run: Run, now: datetime, last: Tick | None, source: Source) -> Signal | None:
+    if run.stop_seen is None and (price := stop_hit(run, last)) is not None:
+        return Signal(event=Event.STOPLOSS, at=now, source=source, price=price)
+    if run.entry_cancel_asked:
+        return None
+    if now >= run.plan.sell_at:
+        return Signal(event=Event.SELL, at=now, source=source)
+    if now >= entry_open_until(run):
+        return Signal(event=Event.ENTRY_EXPIRED, at=now, source=source)
+    return _retry_due(run, now, source)
+
+
+def entry_open_until(run: Run) -> datetime:
+    opened = run.entry_opened_at or run.plan.buy_at
+    return opened + timedelta(seconds=run.plan.timing.entry_open_s)
+
+
+def _position_due(run: Run, now: datetime, last: Tick | None, source: Source) -> Signal | None:
+    price = stop_hit(run, last)
+    if price is not None:
+        return Signal(event=Event.STOPLOSS, at=now, source=source, price=price)
+    if run.wish is not None:
+        return Signal(event=run.wish, at=now, source=source)
+    if now >= run.plan.sell_at:
+        return Signal(event=Event.SELL, at=now, source=source)
+    return None
+
+
+def _open_exit_due(run: Run, now: datetime, last: Tick | None, source: Source) -> Signal | None:
+    if run.state is not State.SL_PENDING and (price := stop_hit(run, last)) is not None:
+        return Signal(event=Event.STOPLOSS, at=now, source=source, price=price)
+    return _retry_due(run, now, source)
+
+
+def _late_due(run: Run, now: datetime, source: Source) -> Signal | None:
+    if run.entry.phase is SlotPhase.WATCH and now >= run.plan.closes_at:
+        return Signal(event=Event.SESSION_CLOSED, at=now, source=source)
+    return _retry_due(run, now, source)
+
+
+def _retry_due(run: Run, now: datetime, source: Source) -> Signal | None:
+    if run.retry_at is not None and now >= run.retry_at:
+        return Signal(event=Event.RETRY, at=now, source=source)
+    return None
+
+
+def stop_hit(run: Run, last: Tick | None) -> Decimal | None:
+    """The price that trips the stop-loss: latched, the lowest since the BUY was sent, or the last one. None: no."""
+    level = run.stop_price
+    if level is None:
+        return None
+    if run.stop_seen is not None:
+        return run.stop_seen.price
+    if run.lowest_price is not None and run.lowest_price <= level:
+        return run.lowest_price
+    if last is not None and last.price <= level:
+        return last.price
+    return None
+
+
+def timers(run: Run) -> tuple[datetime, ...]:
+    """The instants at which `due` must be asked for this run even if no tick comes."""
+    plan = run.plan
+    if run.state is State.READY:
+        return (plan.buy_at, plan.buy_until + MICROSECOND)
+    if run.state is State.RUNNING:
+        times = [entry_open_until(run), plan.sell_at]
+    elif run.state is State.BOUGHT:
+        times = [plan.sell_at, plan.closes_at]
+    elif run.state in EXIT_OPEN or run.entry.phase is SlotPhase.WATCH:
+        times = [plan.closes_at]
+    else:
+        times = []
+    if run.retry_at is not None:
+        times.append(run.retry_at)
+    return tuple(times)

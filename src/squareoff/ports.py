@@ -1,0 +1,336 @@
+"""NEEDS. What the engine needs from the world: one Protocol each, with the promise it must keep.
+
+An adapter is finished when it passes `tests/contracts/` unchanged.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from decimal import Decimal
+from enum import StrEnum
+from typing import Any, Protocol
+
+from squareoff.core.events import Event
+from squareoff.core.run import Run
+from squareoff.core.types import (
+    AccountId,
+    ClientOrderId,
+    Fence,
+    Order,
+    OrderReport,
+    Position,
+    RunId,
+    StrategyId,
+    Symbol,
+    Tick,
+)
+
+
+class Clock(Protocol):
+    """The only place where time is read. Trading time is an aware UTC datetime."""
+
+    def now(self) -> datetime:
+        """Trading time."""
+
+    def seconds_until(self, instant: datetime) -> float:
+        """Real seconds from now until trading time reaches `instant`; at most 0 if it has."""
+
+    def monotonic_s(self) -> float:
+        """Real seconds that never step: for timeouts and deadlines of requests."""
+
+    async def sleep(self, seconds: float) -> None:
+        """Wait real seconds."""
+
+
+class MarketFeed(Protocol):
+    """Ticks of one source."""
+
+    def ticks(self, symbols: Sequence[Symbol]) -> AsyncIterator[Tick]:
+        """All ticks of `symbols` from now on, in the order the source tells them. Ends when the source does."""
+
+
+Gate = Callable[[], None]
+"""The last check: called with the connection in hand, no await between it and the write. Raises GateClosed."""
+
+
+class Idempotency(StrEnum):
+    """What the venue does with a client order id it has seen before."""
+
+    NONE = "none"
+    ENFORCED = "enforced"
+    ENFORCED_AMONG_OPEN = "enforced_among_open"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class VenueFacts:
+    """How long a venue may take, in real seconds."""
+
+    idempotency: Idempotency
+    request_timeout_s: float
+    """Longest wait for the answer to one request."""
+    quarantine_s: float
+    """An order not seen for this long in orders and trades was not placed, as far as anyone can know."""
+    position_lag_s: float
+    """A position reading younger than this after our last fill proves nothing."""
+
+
+class Broker(Protocol):
+    """One account at one broker. Adapters never retry an order; the engine decides that."""
+
+    @property
+    def facts(self) -> VenueFacts: ...
+
+    async def submit(self, order: Order, gate: Gate) -> OrderReport:
+        """Send `order` once. Returning means "received", not "filled". `gate` is called last before the bytes.
+
+        Raises:
+            GateClosed: from the gate; nothing was sent.
+            NeverSent: no byte left this machine.
+            OrderRefused: the broker said no, so nothing is live.
+            RateLimited: not taken; may be sent again later.
+            OutcomeUnknown: no clear answer, so it may be live. `find` it before anything else.
+        """
+
+    async def cancel(self, order: ClientOrderId) -> None:
+        """Ask to cancel what is open of an order. Returning proves nothing: read the report.
+
+        Raises BrokerUnavailable if the question was not answered."""
+
+    async def find(self, order: ClientOrderId) -> OrderReport | None:
+        """What the broker knows of this order, from orders and trades. None: not seen *yet*, never "not placed".
+
+        Raises BrokerUnavailable if the question was not answered."""
+
+    async def orders(self) -> Sequence[OrderReport]:
+        """The day's orders of this account. Raises BrokerUnavailable."""
+
+    async def positions(self) -> Sequence[Position]:
+        """Net positions; a symbol that is absent is flat. Raises BrokerUnavailable, never an empty guess."""
+
+    def updates(self) -> AsyncIterator[OrderReport]:
+        """News of orders as the broker pushes it. May lose or repeat some: `find` is the truth. Ends with the
+        connection."""
+
+    async def close(self) -> None: ...
+
+
+class JournalKind(StrEnum):
+    """What a journal entry tells. Sequence diagrams are drawn from these."""
+
+    WISH = "wish"
+    TIMER = "timer"
+    TICK = "tick"
+    NOTHING = "nothing"
+    CLAIM = "claim"
+    LICENCE = "licence"
+    REQUEST = "request"
+    ANSWER = "answer"
+    FILL = "fill"
+    LOOK_UP = "look_up"
+    TRANSITION = "transition"
+    SAVED = "saved"
+    RELEASE = "release"
+    RETRY = "retry"
+    ALERT = "alert"
+    REDIS = "redis"
+    RECOVERY = "recovery"
+    NOTE = "note"
+
+
+class EngineState(StrEnum):
+    """The specification's internal states of the execution engine (section 6)."""
+
+    IDLE = "idle"
+    VALIDATING = "validating"
+    LOCKED = "locked"
+    EXECUTING = "executing"
+    UPDATING = "updating"
+    UNLOCKING = "unlocking"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class JournalEntry:
+    """One line of the story: append-only, in the order things were decided.
+
+    `text` is for a person. `data` holds the same as values of JSON (money as text). `run_id` None: the account's.
+    """
+
+    at: datetime
+    account: AccountId
+    kind: JournalKind
+    text: str
+    run_id: RunId | None = None
+    strategy_id: StrategyId | None = None
+    engine: EngineState = EngineState.IDLE
+    data: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Journal(Protocol):
+    """Append-only. Written by one group-committing writer, never waited for on the way of an exit."""
+
+    def write(self, entry: JournalEntry) -> None:
+        """Queue one entry; it is durable within 50 ms or at the next `flush`, whichever is first."""
+
+    async def flush(self) -> None:
+        """Returns when everything written so far is durable. Raises RecordsUnavailable."""
+
+    @property
+    def backlog(self) -> int:
+        """Entries not yet durable."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class WishRecord:
+    """A user's wish as committed to SQL before it was answered: START, STOP, HAND_OVER or KILL."""
+
+    id: int
+    strategy_id: StrategyId
+    event: Event
+    at: datetime
+    by: str
+
+
+class Records(Protocol):
+    """What we meant, in SQL: strategies, runs with entry and exit, orders, fills. Every write names the fence;
+    one with an old fence raises FenceLost and changes nothing. All raise RecordsUnavailable if SQL is not there."""
+
+    async def take_lease(self, account: AccountId, *, owner: str, machine: str, boot: str) -> Fence:
+        """Raise the account's fence by one and become its owner. The caller holds the account's file lock."""
+
+    async def open_runs(self, account: AccountId) -> Sequence[Run]:
+        """Every run of the account that is not archived, in order of their ids."""
+
+    async def add_run(self, run: Run, fence: Fence) -> None:
+        """A new run (START). Raises BadInput while an earlier run of the strategy is not closed."""
+
+    async def license_entry(self, run: Run, fence: Fence) -> bool:
+        """Move the entry from none to intent and save `run` in the same transaction. True is the only licence
+        to buy; False: somebody has decided otherwise, nothing was changed. After a lost COMMIT reply, re-reads."""
+
+    async def void_entry(self, run: Run, fence: Fence) -> bool:
+        """Move the entry from none to void and save `run`. False: a BUY has the licence; nothing was changed."""
+
+    async def save(self, run: Run, fence: Fence) -> None:
+        """Write the snapshot: run, slots, orders, fills. Older than what is there: nothing is changed."""
+
+    async def wishes(self, account: AccountId) -> Sequence[WishRecord]:
+        """Wishes not yet taken, oldest first."""
+
+    async def wish_taken(self, wish_id: int, fence: Fence) -> None: ...
+
+
+class Claim(StrEnum):
+    """How a claim of a run in Redis ended."""
+
+    OK = "ok"
+    BUSY = "busy"
+    """A living owner of the same account holds the lock."""
+    DAMAGED = "damaged"
+    """Epoch or version says that this Redis is not the one we wrote: rebuild, believe nothing of it."""
+
+
+class RuntimeStore(Protocol):
+    """Where the running system meets (Redis). Never the truth: everything in it can be rebuilt. Each change is one
+    atomic script with a request id; a repeated request changes nothing. All raise StoreUnavailable."""
+
+    async def arm(self, run: Run) -> Claim:
+        """Create `strategy:{id}`, `runtime:{id}`, the symbol grouping and the timers of a started run."""
+
+    async def claim(self, run: Run, *, fence: Fence, ttl_ms: int, event: Event, request_id: str) -> Claim:
+        """Lock the run and write the state it is moving to, its timers and the event: one round trip.
+
+        A lock held under an older fence is taken over: its holder can send nothing any more."""
+
+    async def settle(self, run: Run, *, fence: Fence, request_id: str) -> Claim:
+        """Write the run as it is now, set its timers, and release the lock if this fence holds it."""
+
+    async def release(self, run_id: RunId, account: AccountId, *, fence: Fence) -> None:
+        """Give the lock back if this fence holds it."""
+
+    async def archive(self, run: Run) -> None:
+        """Delete its keys, grouping and timers."""
+
+    async def rebuild(self, account: AccountId, runs: Iterable[Run]) -> None:
+        """Replace everything of the account in Redis, with a new epoch written last."""
+
+    async def is_intact(self, account: AccountId) -> bool:
+        """Whether this is still the Redis we wrote: epoch, server run id and role."""
+
+    async def put_prices(self, account: AccountId, prices: Mapping[Symbol, Tick]) -> None:
+        """Last prices, for those who look; the engine never reads them."""
+
+    async def ring(self, account: AccountId) -> None:
+        """The bell: a wish waits in SQL."""
+
+    async def wait_for_bell(self, account: AccountId, timeout_s: float) -> bool:
+        """True when the bell rang since the last call, False after `timeout_s` of silence."""
+
+    async def close(self) -> None: ...
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SpoolMark:
+    """A send mark: this attempt may have left."""
+
+    client_order_id: ClientOrderId
+    attempt: int
+    qty: Decimal
+    cause: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SpoolLatch:
+    """A stop-loss seen (`price` is what tripped it), or the lowest price while the level was not known."""
+
+    run_id: RunId
+    price: Decimal
+    at: datetime
+    tripped: bool
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SpoolContents:
+    marks: tuple[SpoolMark, ...] = ()
+    latches: tuple[SpoolLatch, ...] = ()
+    same_boot: bool = True
+    """False after a reboot: then the absence of a mark proves nothing."""
+
+
+class Spool(Protocol):
+    """A preallocated file of this machine, per account: one `write` a record, no fsync. It survives the process,
+    not the machine."""
+
+    def mark(self, mark: SpoolMark) -> None: ...
+
+    def latch(self, latch: SpoolLatch) -> None: ...
+
+    def read(self) -> SpoolContents:
+        """Everything written since the last `drained`, oldest first."""
+
+    def drained(self) -> None:
+        """All of it is in the journal: start over."""
+
+
+class Lease(Protocol):
+    """The right to send for an account: an OS file lock on one machine."""
+
+    @property
+    def is_held(self) -> bool:
+        """Checked right before every send."""
+
+    machine: str
+    boot: str
+
+
+class Severity(StrEnum):
+    INFO = "info"
+    WARNING = "warning"
+    URGENT = "urgent"
+
+
+class Alerts(Protocol):
+    """Tells a person. Never blocks, never raises."""
+
+    def tell(self, severity: Severity, headline: str, text: str, *, run_id: RunId | None = None) -> None: ...
