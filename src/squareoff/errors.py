@@ -2,19 +2,12 @@
 
 from __future__ import annotations
 
+from squareoff.core.bad_input import BadInput as BadInput
 from squareoff.core.types import ClientOrderId
 
 
 class SquareoffError(Exception):
     """Something squareoff can explain to the person at the keyboard."""
-
-
-class BadInput(SquareoffError):
-    """The user's input cannot be taken. The message names the field, what is wrong and what would be right."""
-
-    def __init__(self, field: str, wrong: str, right: str = "") -> None:
-        self.field, self.wrong, self.right = field, wrong, right
-        super().__init__(f"{field}: {wrong}" + (f"; {right}" if right else ""))
 
 
 class OrderRefused(SquareoffError):

@@ -13,6 +13,7 @@ from enum import StrEnum
 from typing import Any, Protocol
 
 from squareoff.core.events import Event
+from squareoff.core.outcomes import Sent
 from squareoff.core.run import Run
 from squareoff.core.types import (
     AccountId,
@@ -74,6 +75,8 @@ class VenueFacts:
     """An order not seen for this long in orders and trades was not placed, as far as anyone can know."""
     position_lag_s: float
     """A position reading younger than this after our last fill proves nothing."""
+    orders_per_s: int | None = None
+    """The venue's limit for one account; None: no limit."""
 
 
 class Broker(Protocol):
@@ -114,6 +117,21 @@ class Broker(Protocol):
         connection."""
 
     async def close(self) -> None: ...
+
+
+class Sender(Protocol):
+    """The account's gateway: one sender."""
+
+    async def send(
+        self,
+        order: Order,
+        *,
+        attempt: int,
+        cause: str,
+        not_after: datetime | None,
+        objection: Callable[[], str | None],
+    ) -> Sent:
+        """Send `order` once and say what became of it. Never retries, never raises for what a broker does."""
 
 
 class JournalKind(StrEnum):
@@ -196,14 +214,23 @@ class Records(Protocol):
     """What we meant, in SQL: strategies, runs with entry and exit, orders, fills. Every write names the fence;
     one with an old fence raises FenceLost and changes nothing. All raise RecordsUnavailable if SQL is not there."""
 
+    @property
+    def install_id(self) -> str:
+        """Made once with the database: keeps the order ids of two installations apart."""
+
     async def take_lease(self, account: AccountId, *, owner: str, machine: str, boot: str) -> Fence:
         """Raise the account's fence by one and become its owner. The caller holds the account's file lock."""
 
     async def open_runs(self, account: AccountId) -> Sequence[Run]:
         """Every run of the account that is not archived, in order of their ids."""
 
+    async def next_run_id(self) -> RunId:
+        """Reserve the id of a run to come. Never given twice, also if no run follows."""
+
     async def add_run(self, run: Run, fence: Fence) -> None:
-        """A new run (START). Raises BadInput while an earlier run of the strategy is not closed."""
+        """A new run (START) under a reserved id; the same run added twice is one run.
+
+        Raises BadInput while an earlier run of the strategy is not closed."""
 
     async def license_entry(self, run: Run, fence: Fence) -> bool:
         """Move the entry from none to intent and save `run` in the same transaction. True is the only licence

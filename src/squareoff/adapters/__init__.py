@@ -1,0 +1,1 @@
+"""DOES. One vendor or store each."""

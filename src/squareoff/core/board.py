@@ -1,0 +1,148 @@
+"""The worker's memory: the latest snapshot of every active run, the last prices, and the stop index.
+
+A plain data structure: it reads no clock and does no I/O. The index keeps the highest armed stop-loss of a symbol in
+one cell, so that a tick above it costs one comparison whatever the number of strategies.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from decimal import Decimal
+
+from sortedcontainers import SortedList
+
+from squareoff.core.machine import WATCHES_STOP, State
+from squareoff.core.run import Run, slot_of
+from squareoff.core.types import ClientOrderId, Product, RunId, SlotName, Symbol, Tick
+
+NO_STOP = Decimal("-Infinity")
+
+
+class SymbolCell:
+    """What a tick of one symbol has to look at."""
+
+    __slots__ = ("eager", "last", "run_ids", "stops", "top")
+
+    def __init__(self) -> None:
+        self.last: Tick | None = None
+        self.top = NO_STOP
+        """The highest armed stop-loss; a price above it trips none."""
+        self.stops: SortedList = SortedList()
+        """(stop price, run id), lowest first."""
+        self.eager: set[RunId] = set()
+        """Runs that want every tick: waiting for a fresh price, or buying with the stop-loss level not known yet."""
+        self.run_ids: set[RunId] = set()
+
+
+class Board:
+    def __init__(self) -> None:
+        self.runs: dict[RunId, Run] = {}
+        self.cells: dict[Symbol, SymbolCell] = {}
+        self._indexed: dict[RunId, tuple[Symbol, Decimal]] = {}
+        self._order_owner: dict[ClientOrderId, RunId] = {}
+
+    def put(self, run: Run) -> None:
+        """Make `run` the latest snapshot and keep the index in step with it."""
+        run_id = run.plan.run_id
+        before = self.runs.get(run_id)
+        self.runs[run_id] = run
+        cell = self.cells.get(run.plan.symbol)
+        if cell is None:
+            cell = self.cells[run.plan.symbol] = SymbolCell()
+        cell.run_ids.add(run_id)
+        self._index(run_id, run, cell)
+        if wants_every_tick(run):
+            cell.eager.add(run_id)
+        else:
+            cell.eager.discard(run_id)
+        if before is None or before.entry.attempts is not run.entry.attempts:
+            for attempt in run.entry.attempts:
+                self._order_owner[attempt.client_order_id] = run_id
+        if before is None or before.exit.attempts is not run.exit.attempts:
+            for attempt in run.exit.attempts:
+                self._order_owner[attempt.client_order_id] = run_id
+
+    def _index(self, run_id: RunId, run: Run, cell: SymbolCell) -> None:
+        armed = (
+            (run.plan.symbol, run.stop_price)
+            if run.stop_price is not None and run.stop_seen is None and run.state in WATCHES_STOP
+            else None
+        )
+        known = self._indexed.get(run_id)
+        if known == armed:
+            return
+        if known is not None:
+            cell.stops.remove((known[1], run_id))
+            del self._indexed[run_id]
+        if armed is not None:
+            cell.stops.add((armed[1], run_id))
+            self._indexed[run_id] = armed
+        cell.top = cell.stops[-1][0] if cell.stops else NO_STOP
+
+    def remove(self, run_id: RunId) -> None:
+        """Forget an archived run."""
+        run = self.runs.pop(run_id, None)
+        if run is None:
+            return
+        cell = self.cells[run.plan.symbol]
+        known = self._indexed.pop(run_id, None)
+        if known is not None:
+            cell.stops.remove((known[1], run_id))
+            cell.top = cell.stops[-1][0] if cell.stops else NO_STOP
+        cell.eager.discard(run_id)
+        cell.run_ids.discard(run_id)
+        for slot in (run.entry, run.exit):
+            for attempt in slot.attempts:
+                self._order_owner.pop(attempt.client_order_id, None)
+
+    def tripped(self, symbol: Symbol, price: Decimal) -> list[RunId]:
+        """The runs whose armed stop-loss is at or above `price`, highest first."""
+        cell = self.cells[symbol]
+        return [run_id for _, run_id in cell.stops.irange(minimum=(price,), reverse=True)]
+
+    def last(self, symbol: Symbol) -> Tick | None:
+        cell = self.cells.get(symbol)
+        return cell.last if cell is not None else None
+
+    def owner_of(self, order: ClientOrderId) -> RunId | None:
+        return self._order_owner.get(order)
+
+    def sharing(self, symbol: Symbol, product: Product) -> Iterator[Run]:
+        """Every run whose shares the broker nets into one position."""
+        cell = self.cells.get(symbol)
+        for run_id in cell.run_ids if cell is not None else ():
+            run = self.runs[run_id]
+            if run.plan.product is product:
+                yield run
+
+
+def wants_every_tick(run: Run) -> bool:
+    if run.state is State.READY:
+        return run.waited_for_price
+    return run.state is State.RUNNING and run.stop_price is None
+
+
+def exit_qty(run: Run, board: Board, *, net_qty: Decimal | None) -> Decimal:
+    """Never more than is there: how much of `run` may be sold now.
+
+    `net_qty` is the broker's position of the symbol and product, None when no reading is old enough to count. What
+    other runs' exits have out already is reserved.
+    """
+    remaining = run.remaining_qty
+    if net_qty is None:
+        return max(remaining, Decimal(0))
+    reserved = sum(
+        (out_qty(other) for other in board.sharing(run.plan.symbol, run.plan.product) if other is not run), Decimal(0)
+    )
+    return max(min(remaining, net_qty - reserved), Decimal(0))
+
+
+def out_qty(run: Run) -> Decimal:
+    """The quantity of this run's exits that is, or may be, on its way or resting at the broker."""
+    return sum(
+        (a.qty - a.filled_qty for a in run.slot(SlotName.EXIT).attempts if a.phase in ("unknown", "open")),
+        Decimal(0),
+    )
+
+
+__all__ = ["NO_STOP", "Board", "SymbolCell", "exit_qty", "out_qty", "slot_of", "wants_every_tick"]

@@ -1,0 +1,226 @@
+"""After a start: SQL + spool + broker + Redis -> a known state, before anything new is bought.
+
+The caller holds the account's file lock. The order matters:
+
+1. raise the fence: whatever an earlier worker still has in hand is refused from here on;
+2. read the runs, and take the spool's marks and latches into them;
+3. arm what is proven: a position whose exit is unsent is protected first, whatever else is missing;
+4. ask the broker for every order that may be live, and take its word;
+5. make Redis say the same;
+6. only then allow entries.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from datetime import datetime
+from typing import Any, Protocol
+
+from squareoff.core.board import Board
+from squareoff.core.machine import EXIT_OPEN, FINAL, State
+from squareoff.core.orders import Attempt, AttemptPhase, Slot, SlotPhase, Stamp
+from squareoff.core.run import Run, StopSeen
+from squareoff.core.types import AccountId, ClientOrderId, OrderReport, RunId, SlotName
+from squareoff.errors import BrokerUnavailable, StoreUnavailable
+from squareoff.ports import (
+    Broker,
+    Clock,
+    EngineState,
+    Journal,
+    JournalKind,
+    Records,
+    RuntimeStore,
+    Spool,
+    SpoolContents,
+)
+
+
+class Recovering(Protocol):
+    """What recovery needs of the engine."""
+
+    board: Board
+    stamp: Stamp
+    entries_blocked: str | None
+    redis_damaged: asyncio.Event
+
+    def add(self, run: Run, *, saved: bool) -> None: ...
+    def wake(self, run_id: RunId) -> None: ...
+    def on_report(self, report: OrderReport) -> None: ...
+    def resolve_unknown(self, run_id: RunId) -> None: ...
+    async def settled(self, run_id: RunId) -> None: ...
+    async def save_all(self) -> None: ...
+    def say(
+        self,
+        kind: JournalKind,
+        text: str,
+        run: Run | None = None,
+        engine: EngineState = EngineState.IDLE,
+        **data: Any,
+    ) -> None: ...
+
+
+ASK_AGAIN_S = 1.0
+"""Pause after the broker did not answer during recovery."""
+
+
+def taken_over(run: Run, contents: SpoolContents, stamp: Stamp, now: datetime) -> Run:
+    """`run` as this worker must see it: what the spool knows is taken in, and every attempt that is not *proven*
+    unsent counts as perhaps live. The licences are re-stamped, so that a later "no mark" is about our own sends.
+    """
+    run = _with_latches(run, contents, stamp)
+    marked = {mark.client_order_id for mark in contents.marks}
+    entry = _slot_taken_over(run.entry, marked, contents, stamp)
+    exit_slot = _slot_taken_over(run.exit, marked, contents, stamp)
+    changed = replace(run, entry=entry, exit=exit_slot)
+    if _may_go_on_at_once(changed):
+        changed = replace(changed, retry_at=now)
+    if changed == run:
+        return run
+    return replace(changed, version=run.version + 1)
+
+
+def _with_latches(run: Run, contents: SpoolContents, stamp: Stamp) -> Run:
+    seen, lowest = run.stop_seen, run.lowest_price
+    for latch in contents.latches:
+        if latch.run_id != run.plan.run_id:
+            continue
+        if latch.tripped:
+            seen = seen or StopSeen(price=latch.price, at=latch.at)
+        elif lowest is None or latch.price < lowest:
+            lowest = latch.price
+    if seen == run.stop_seen and lowest == run.lowest_price:
+        return run
+    return replace(run, stop_seen=seen, lowest_price=lowest, version=run.version + 1)
+
+
+def _slot_taken_over(slot: Slot, marked: set[ClientOrderId], contents: SpoolContents, stamp: Stamp) -> Slot:
+    if not slot.attempts or slot.phase not in (SlotPhase.INTENT, SlotPhase.WATCH):
+        return slot
+    attempts = tuple(_attempt_taken_over(a, slot.stamp, marked, contents, stamp) for a in slot.attempts)
+    return replace(slot, attempts=attempts, stamp=stamp)
+
+
+def _attempt_taken_over(
+    attempt: Attempt, licensed_by: Stamp | None, marked: set[ClientOrderId], contents: SpoolContents, stamp: Stamp
+) -> Attempt:
+    if attempt.phase is not AttemptPhase.LICENSED:
+        return attempt
+    same_spool = (
+        licensed_by is not None
+        and (licensed_by.machine, licensed_by.boot) == (stamp.machine, stamp.boot)
+        and contents.same_boot
+    )
+    if same_spool and attempt.client_order_id not in marked:
+        return attempt
+    return replace(attempt, phase=AttemptPhase.UNKNOWN)
+
+
+def _may_go_on_at_once(run: Run) -> bool:
+    """An order was due and is proven unsent: it is due now. A BUY past its grace is stopped at the gate."""
+    if run.state is State.RUNNING:
+        slot = run.entry
+    elif run.state in EXIT_OPEN or (run.state in FINAL and run.remaining_qty > 0):
+        slot = run.exit
+    else:
+        return False
+    current = slot.current
+    waiting = current is not None and current.phase in (AttemptPhase.LICENSED, AttemptPhase.DONE)
+    return waiting and not slot.is_live and run.retry_at is None
+
+
+async def recover(
+    *,
+    account: AccountId,
+    engine: Recovering,
+    records: Records,
+    journal: Journal,
+    runtime: RuntimeStore,
+    broker: Broker,
+    spool: Spool,
+    clock: Clock,
+) -> None:
+    """Bring the engine to a known state. Returns when entries are allowed again."""
+    engine.entries_blocked = "recovery is not finished"
+    began_s = clock.monotonic_s()
+    contents = spool.read()
+    runs = list(await records.open_runs(account))
+    engine.say(
+        JournalKind.RECOVERY,
+        f"start: {len(runs)} runs in SQL, {len(contents.marks)} send marks and {len(contents.latches)} latches "
+        f"in the spool" + ("" if contents.same_boot else "; the machine was rebooted since"),
+        fence=engine.stamp.fence,
+    )
+    taken = [taken_over(run, contents, engine.stamp, clock.now()) for run in runs]
+    for before, run in zip(runs, taken, strict=True):
+        engine.add(run, saved=run is before)
+        engine.say(JournalKind.RECOVERY, _found(run), run, state=run.state, exposure=run.exposure)
+        if run.state in (State.BOUGHT, *EXIT_OPEN):
+            engine.wake(run.plan.run_id)  # protected now; the rest of recovery goes on beside it
+    await _ask_broker(engine, broker, clock, taken)
+    await _restore_redis(account, engine, runtime)
+    for run in taken:
+        engine.resolve_unknown(run.plan.run_id)
+        engine.wake(run.plan.run_id)
+        await engine.settled(run.plan.run_id)
+    await engine.save_all()
+    await journal.flush()
+    spool.drained()
+    engine.entries_blocked = None
+    took_s = clock.monotonic_s() - began_s
+    engine.say(JournalKind.RECOVERY, f"done in {took_s:.2f} s: entries are allowed", seconds=round(took_s, 3))
+    for run in taken:
+        engine.wake(run.plan.run_id)
+
+
+def _found(run: Run) -> str:
+    open_orders = [
+        f"{a.client_order_id} {a.phase}"
+        for name in SlotName
+        for a in run.slot(name).attempts
+        if a.phase is not AttemptPhase.DONE
+    ]
+    text = f"found {run.state}, exposure {run.exposure}"
+    if open_orders:
+        text += f"; orders not over: {', '.join(open_orders)}"
+    if run.stop_seen is not None:
+        text += f"; stop-loss latched at {run.stop_seen.price:f}"
+    return text
+
+
+async def _ask_broker(engine: Recovering, broker: Broker, clock: Clock, runs: list[Run]) -> None:
+    """The broker's word on every order that may be live. A question unanswered is asked again, never read as "no"."""
+    wanted = {
+        a.client_order_id
+        for run in runs
+        for name in SlotName
+        for a in run.slot(name).attempts
+        if a.phase in (AttemptPhase.UNKNOWN, AttemptPhase.OPEN)
+    }
+    while True:
+        try:
+            reports = await broker.orders()
+            break
+        except BrokerUnavailable as error:
+            engine.say(JournalKind.RECOVERY, f"the broker does not answer yet: {error}")
+            await clock.sleep(ASK_AGAIN_S)
+    found = 0
+    for report in reports:
+        if report.client_order_id in wanted:
+            found += 1
+        engine.on_report(report)
+    engine.say(
+        JournalKind.RECOVERY,
+        f"broker: {len(reports)} orders in its book, {found} of the {len(wanted)} that may be live are there",
+    )
+
+
+async def _restore_redis(account: AccountId, engine: Recovering, runtime: RuntimeStore) -> None:
+    try:
+        await runtime.rebuild(account, list(engine.board.runs.values()))
+    except StoreUnavailable as error:
+        engine.redis_damaged.set()
+        engine.say(JournalKind.REDIS, f"Redis is not there, exits go on without it: {error}")
+        return
+    engine.redis_damaged.clear()
+    engine.say(JournalKind.REDIS, f"rebuilt from SQL: {len(engine.board.runs)} runs")
