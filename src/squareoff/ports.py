@@ -48,8 +48,10 @@ class Clock(Protocol):
 class MarketFeed(Protocol):
     """Ticks of one source."""
 
-    def ticks(self, symbols: Sequence[Symbol]) -> AsyncIterator[Tick]:
-        """All ticks of `symbols` from now on, in the order the source tells them. Ends when the source does."""
+    async def run(self, symbols: Sequence[Symbol], on_tick: Callable[[Tick], None]) -> None:
+        """Call `on_tick` for every tick of `symbols` from now on, in the order the source tells them.
+
+        Returns when the source ends or the connection is lost; the caller starts it again."""
 
 
 Gate = Callable[[], None]

@@ -1,0 +1,240 @@
+"""What must be looked after while the engine runs: the feed, the broker's news, positions, Redis, wishes.
+
+Each keeper is a loop of its own that never ends and never gives up: what fails is told and tried again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from decimal import Decimal
+from typing import Any, Protocol
+
+from squareoff.core.board import Board
+from squareoff.core.events import Event, Signal, Source
+from squareoff.core.machine import State
+from squareoff.core.orders import AttemptPhase, SlotPhase, Stamp
+from squareoff.core.run import Run
+from squareoff.core.types import AccountId, OrderReport, Product, RunId, SlotName, StrategyId, Symbol, Tick
+from squareoff.errors import BadInput, BrokerUnavailable, RecordsUnavailable, SquareoffError, StoreUnavailable
+from squareoff.ports import Broker, Clock, EngineState, JournalKind, MarketFeed, Records, RuntimeStore, WishRecord
+
+POLL_ORDERS_S = 1.0
+"""A pushed report may be lost: open orders are asked for this often."""
+POSITIONS_S = 2.0
+"""Exits are capped by the broker's position, read this often (at most 5 s by DESIGN.md)."""
+REDIS_CHECK_S = 0.5
+BELL_S = 1.0
+"""A wish whose bell was lost is found within this time."""
+PRICES_S = 0.2
+RECONNECT_FIRST_S, RECONNECT_LONGEST_S = 0.1, 5.0
+
+
+class Kept(Protocol):
+    """What the keepers need of the engine."""
+
+    account: AccountId
+    board: Board
+    stamp: Stamp
+    redis_damaged: asyncio.Event
+
+    def notify(self, run_id: RunId, signal: Signal) -> None: ...
+    def on_report(self, report: OrderReport) -> None: ...
+    def on_positions(self, positions: dict[tuple[Symbol, Product], Decimal]) -> None: ...
+    def wake(self, run_id: RunId) -> None: ...
+    async def start(self, run: Run) -> None: ...
+    async def settled(self, run_id: RunId) -> None: ...
+    def say(
+        self,
+        kind: JournalKind,
+        text: str,
+        run: Run | None = None,
+        engine: EngineState = EngineState.IDLE,
+        **data: Any,
+    ) -> None: ...
+
+
+@dataclass(kw_only=True)
+class Keepers:
+    engine: Kept
+    clock: Clock
+    broker: Broker
+    feed: MarketFeed
+    on_tick: Callable[[Tick], None]
+    records: Records
+    runtime: RuntimeStore
+    new_run: Callable[[StrategyId, datetime], Awaitable[Run]]
+    """A run of a strategy for its next session. Raises BadInput."""
+    last_tick_s: float | None = None
+    """When the feed last said anything (monotonic seconds); None: not yet."""
+    _resubscribe: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def loops(self) -> Sequence[Coroutine[Any, Any, None]]:
+        """All keepers, each to be run as a task of its own."""
+        return (
+            self._keep_feed(),
+            self._keep_updates(),
+            self._keep_orders(),
+            self._keep_positions(),
+            self._keep_redis(),
+            self._keep_wishes(),
+            self._keep_prices(),
+        )
+
+    # ------------------------------------------------------------------ feed
+
+    async def _keep_feed(self) -> None:
+        pause_s = RECONNECT_FIRST_S
+        while True:
+            symbols = sorted({run.plan.symbol for run in self.engine.board.runs.values()})
+            self._resubscribe.clear()
+            if not symbols:
+                await self._resubscribe.wait()
+                continue
+            reading = asyncio.ensure_future(self.feed.run(symbols, self._tick))
+            changed = asyncio.ensure_future(self._resubscribe.wait())
+            began_s = self.clock.monotonic_s()
+            await asyncio.wait({reading, changed}, return_when=asyncio.FIRST_COMPLETED)
+            was_changed = changed.done()
+            for task in (reading, changed):
+                task.cancel()
+            results = await asyncio.gather(reading, changed, return_exceptions=True)
+            if was_changed:
+                continue
+            self.engine.say(
+                JournalKind.NOTE, f"the feed ended: {results[0] or 'connection closed'}; connecting again"
+            )
+            lasted_s = self.clock.monotonic_s() - began_s
+            pause_s = RECONNECT_FIRST_S if lasted_s > RECONNECT_LONGEST_S else min(pause_s * 2, RECONNECT_LONGEST_S)
+            await self.clock.sleep(pause_s)
+
+    def _tick(self, tick: Tick) -> None:
+        self.last_tick_s = self.clock.monotonic_s()
+        self.on_tick(tick)
+
+    # ------------------------------------------------------------------ broker
+
+    async def _keep_updates(self) -> None:
+        pause_s = RECONNECT_FIRST_S
+        while True:
+            try:
+                async for report in self.broker.updates():
+                    pause_s = RECONNECT_FIRST_S
+                    self.engine.on_report(report)
+            except BrokerUnavailable as error:
+                self.engine.say(JournalKind.NOTE, f"the broker's news stream ended: {error}")
+            await self._read_orders()  # what was told while nobody listened
+            await self.clock.sleep(pause_s)
+            pause_s = min(pause_s * 2, RECONNECT_LONGEST_S)
+
+    async def _keep_orders(self) -> None:
+        while True:
+            await self.clock.sleep(POLL_ORDERS_S)
+            if any(_may_be_live(run) for run in self.engine.board.runs.values()):
+                await self._read_orders()
+
+    async def _read_orders(self) -> None:
+        try:
+            for report in await self.broker.orders():
+                self.engine.on_report(report)
+        except BrokerUnavailable as error:
+            self.engine.say(JournalKind.NOTE, f"the broker did not tell its orders: {error}")
+
+    async def _keep_positions(self) -> None:
+        while True:
+            if any(run.remaining_qty > 0 for run in self.engine.board.runs.values()):
+                try:
+                    positions = await self.broker.positions()
+                except BrokerUnavailable as error:  # never read as flat
+                    self.engine.say(JournalKind.NOTE, f"the broker did not tell its positions: {error}")
+                else:
+                    self.engine.on_positions({(p.symbol, p.product): p.net_qty for p in positions})
+            await self.clock.sleep(POSITIONS_S)
+
+    # ------------------------------------------------------------------ Redis
+
+    async def _keep_redis(self) -> None:
+        """Notice within a second that Redis is not the one we wrote, and make it so again."""
+        while True:
+            try:
+                intact = not self.engine.redis_damaged.is_set() and await self.runtime.is_intact(self.engine.account)
+                if not intact:
+                    await self._rebuild_redis()
+            except StoreUnavailable as error:
+                if not self.engine.redis_damaged.is_set():
+                    text = f"Redis does not answer: {error}; exits go on without it, entries wait"
+                    self.engine.say(JournalKind.REDIS, text)
+                self.engine.redis_damaged.set()
+            await self.clock.sleep(REDIS_CHECK_S)
+
+    async def _rebuild_redis(self) -> None:
+        self.engine.redis_damaged.set()
+        self.engine.say(JournalKind.REDIS, "Redis is not the one we wrote: none of it is believed")
+        runs = list(self.engine.board.runs.values())
+        await self.runtime.rebuild(self.engine.account, runs)
+        self.engine.redis_damaged.clear()
+        for run in runs:
+            self.engine.say(JournalKind.REDIS, f"rebuilt in Redis as {run.state} from memory and SQL", run)
+            self.engine.wake(run.plan.run_id)
+
+    async def _keep_prices(self) -> None:
+        told: dict[Symbol, Tick] = {}
+        while True:
+            await self.clock.sleep(PRICES_S)
+            last = {symbol: cell.last for symbol, cell in self.engine.board.cells.items() if cell.last is not None}
+            fresh = {symbol: tick for symbol, tick in last.items() if told.get(symbol) is not tick}
+            if not fresh or self.engine.redis_damaged.is_set():
+                continue
+            try:
+                await self.runtime.put_prices(self.engine.account, fresh)
+                told.update(fresh)
+            except StoreUnavailable:
+                self.engine.redis_damaged.set()
+
+    # ------------------------------------------------------------------ wishes
+
+    async def _keep_wishes(self) -> None:
+        while True:
+            try:
+                for wish in await self.records.wishes(self.engine.account):
+                    await self._obey(wish)
+            except RecordsUnavailable as error:
+                self.engine.say(JournalKind.NOTE, f"SQL did not tell the wishes: {error}")
+            try:
+                await self.runtime.wait_for_bell(self.engine.account, BELL_S)
+            except StoreUnavailable:  # the bell is a convenience: SQL is asked anyway
+                await self.clock.sleep(BELL_S)
+
+    async def _obey(self, wish: WishRecord) -> None:
+        """Carry out one wish. It counts as taken only when what it changed is saved, so a crash repeats it."""
+        if wish.event is Event.START:
+            await self._start(wish)
+        else:
+            for run in self._open_runs(wish.strategy_id):
+                signal = Signal(event=wish.event, at=self.clock.now(), source=Source.WISH, detail=f"by {wish.by}")
+                self.engine.notify(run.plan.run_id, signal)
+                await self.engine.settled(run.plan.run_id)
+        await self.records.wish_taken(wish.id, self.engine.stamp.fence)
+
+    async def _start(self, wish: WishRecord) -> None:
+        try:
+            run = await self.new_run(wish.strategy_id, self.clock.now())
+            await self.engine.start(run)
+        except BadInput as error:
+            self.engine.say(JournalKind.ALERT, f"strategy {wish.strategy_id} was not started: {error}")
+        except SquareoffError as error:
+            self.engine.say(JournalKind.ALERT, f"strategy {wish.strategy_id} could not be started: {error}")
+        self._resubscribe.set()
+
+    def _open_runs(self, strategy_id: StrategyId) -> list[Run]:
+        return [run for run in self.engine.board.runs.values() if run.plan.strategy_id == strategy_id]
+
+
+def _may_be_live(run: Run) -> bool:
+    if run.entry.phase is SlotPhase.WATCH or run.state is State.RUNNING:
+        return True
+    return any(
+        a.phase in (AttemptPhase.UNKNOWN, AttemptPhase.OPEN) for name in SlotName for a in run.slot(name).attempts
+    )
