@@ -47,6 +47,8 @@ def replay_world(start: datetime) -> World:
     lease.acquire()
     broker = InProcessPaperBroker(PaperBook(), loop)
     fence = loop.complete(records.take_lease(REPLAY_ACCOUNT, owner="replay", machine=lease.machine, boot=lease.boot))
+    runtime = MemoryRuntimeStore(loop)
+    loop.complete(runtime.rebuild(REPLAY_ACCOUNT, []))
     engine: Engine
     scheduler = Scheduler(
         board=board,
@@ -62,7 +64,7 @@ def replay_world(start: datetime) -> World:
         clock=loop,
         records=records,
         journal=records,
-        runtime=MemoryRuntimeStore(clock=loop),
+        runtime=runtime,
         broker=broker,
         gateway=Gateway(broker=broker, lease=lease, spool=spool, clock=loop),
         spool=spool,
