@@ -350,9 +350,7 @@ class Engine:
             else:
                 licensed = await self._records.void_entry(run, self.stamp.fence)
         except RecordsUnavailable as error:
-            self._wait(
-                self.board.runs[run.plan.run_id], f"{event} waits: SQL does not answer: {error}", blocked="SQL"
-            )
+            self._wait(self.board.runs[run.plan.run_id], f"{event} waits: SQL does not answer: {error}", blocked="SQL")
             return False
         if not licensed:
             self.say(JournalKind.LICENCE, "the entry is decided already: nothing done", run, EngineState.LOCKED)
@@ -617,9 +615,7 @@ class Engine:
         run = self.board.runs[run_id]
         if run.entry.phase is SlotPhase.WATCH:
             until = run.plan.closes_at
-            self.say(
-                JournalKind.NOTE, "a late order will be cancelled, a late fill sold", run, until=until.isoformat()
-            )
+            self.say(JournalKind.NOTE, "a late order will be cancelled, a late fill sold", run, until=until.isoformat())
 
     async def _rescue(self, run_id: RunId, _: Signal) -> None:
         run = self.board.runs[run_id]
@@ -684,9 +680,7 @@ class Engine:
             return
         if claim is Claim.DAMAGED:
             self.redis_damaged.set()
-            self.say(
-                JournalKind.REDIS, "Redis is not the one we wrote: it will be rebuilt", run, EngineState.UNLOCKING
-            )
+            self.say(JournalKind.REDIS, "Redis is not the one we wrote: it will be rebuilt", run, EngineState.UNLOCKING)
             return
         self.say(JournalKind.RELEASE, "lock released", run, EngineState.UNLOCKING)
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 from typing import Any, Protocol
@@ -29,6 +29,8 @@ REDIS_CHECK_S = 0.5
 BELL_S = 1.0
 """A wish whose bell was lost is found within this time."""
 PRICES_S = 0.2
+SUBSCRIBE_S = 0.1
+"""Symbols of new runs are subscribed to within this time."""
 RECONNECT_FIRST_S, RECONNECT_LONGEST_S = 0.1, 5.0
 
 
@@ -69,46 +71,47 @@ class Keepers:
     """A run of a strategy for its next session. Raises BadInput."""
     last_tick_s: float | None = None
     """When the feed last said anything (monotonic seconds); None: not yet."""
-    _resubscribe: asyncio.Event = field(default_factory=asyncio.Event)
 
-    def loops(self) -> Sequence[Coroutine[Any, Any, None]]:
-        """All keepers, each to be run as a task of its own."""
-        return (
-            self._keep_feed(),
-            self._keep_updates(),
-            self._keep_orders(),
-            self._keep_positions(),
-            self._keep_redis(),
-            self._keep_wishes(),
-            self._keep_prices(),
-        )
+    def first_loops(self) -> Sequence[Coroutine[Any, Any, None]]:
+        """What watches a position: started before recovery, so that a proven one is protected at once."""
+        return (self._keep_feed(), self._keep_updates(), self._keep_orders(), self._keep_positions())
+
+    def later_loops(self) -> Sequence[Coroutine[Any, Any, None]]:
+        """The rest: started when recovery is done."""
+        return (self._keep_redis(), self._keep_wishes(), self._keep_prices())
 
     # ------------------------------------------------------------------ feed
 
     async def _keep_feed(self) -> None:
         pause_s = RECONNECT_FIRST_S
         while True:
-            symbols = sorted({run.plan.symbol for run in self.engine.board.runs.values()})
-            self._resubscribe.clear()
+            symbols = self._symbols()
             if not symbols:
-                await self._resubscribe.wait()
+                await self.clock.sleep(SUBSCRIBE_S)
                 continue
-            reading = asyncio.ensure_future(self.feed.run(symbols, self._tick))
-            changed = asyncio.ensure_future(self._resubscribe.wait())
             began_s = self.clock.monotonic_s()
-            await asyncio.wait({reading, changed}, return_when=asyncio.FIRST_COMPLETED)
-            was_changed = changed.done()
-            for task in (reading, changed):
-                task.cancel()
-            results = await asyncio.gather(reading, changed, return_exceptions=True)
-            if was_changed:
+            ended = await self._read_feed(symbols)
+            if ended is None:
                 continue
-            self.engine.say(
-                JournalKind.NOTE, f"the feed ended: {results[0] or 'connection closed'}; connecting again"
-            )
+            self.engine.say(JournalKind.NOTE, f"the feed ended: {ended}; connecting again")
             lasted_s = self.clock.monotonic_s() - began_s
             pause_s = RECONNECT_FIRST_S if lasted_s > RECONNECT_LONGEST_S else min(pause_s * 2, RECONNECT_LONGEST_S)
             await self.clock.sleep(pause_s)
+
+    async def _read_feed(self, symbols: Sequence[Symbol]) -> str | None:
+        """Read until the source ends (why is returned) or other symbols are wanted (None)."""
+        reading = asyncio.ensure_future(self.feed.run(symbols, self._tick))
+        try:
+            while not reading.done() and self._symbols() == symbols:
+                await asyncio.wait({reading}, timeout=SUBSCRIBE_S)
+        finally:
+            was_done = reading.done()
+            reading.cancel()
+            (result,) = await asyncio.gather(reading, return_exceptions=True)
+        return (str(result) if result is not None else "connection closed") if was_done else None
+
+    def _symbols(self) -> list[Symbol]:
+        return sorted(symbol for symbol, cell in self.engine.board.cells.items() if cell.run_ids)
 
     def _tick(self, tick: Tick) -> None:
         self.last_tick_s = self.clock.monotonic_s()
@@ -226,7 +229,6 @@ class Keepers:
             self.engine.say(JournalKind.ALERT, f"strategy {wish.strategy_id} was not started: {error}")
         except SquareoffError as error:
             self.engine.say(JournalKind.ALERT, f"strategy {wish.strategy_id} could not be started: {error}")
-        self._resubscribe.set()
 
     def _open_runs(self, strategy_id: StrategyId) -> list[Run]:
         return [run for run in self.engine.board.runs.values() if run.plan.strategy_id == strategy_id]

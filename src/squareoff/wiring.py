@@ -5,16 +5,33 @@ Imports are inside the functions, so that `squareoff --help` does not wait for l
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
 
-from squareoff.core.types import AccountId
+from squareoff.core.bad_input import BadInput
+from squareoff.core.types import AccountId, StrategyId
+from squareoff.ports import Clock, JournalKind, Records
 
 if TYPE_CHECKING:
-    from squareoff.core.strategy import Plan
+    from sqlalchemy.engine import Connection
+
+    from squareoff.adapters.sql.database import Database
+    from squareoff.adapters.sql.strategies import StrategyStore
+    from squareoff.config import Config
+    from squareoff.core.instruments import Instrument, Instruments
+    from squareoff.core.run import Run
+    from squareoff.core.session import Calendar, ExchangeHours, Session
+    from squareoff.core.strategy import Plan, Strategy
     from squareoff.simulation.replay import World
 
 REPLAY_ACCOUNT = AccountId("replay")
+DATABASE_NAME = "squareoff.db"
+REFERENCE_NAME = "reference"
 
 
 class _NoAlerts:
@@ -94,3 +111,247 @@ def replay_world(start: datetime) -> World:
         ignored=lambda: dict(listener.ignored),
         close=close,
     )
+
+
+# ------------------------------------------------------------------ the command line
+
+
+def open_strategy_store(config: Config) -> StrategyStore:
+    """What the command line asks of the records. The data folder, the database in it and the paper account are made
+    if they are not there.
+
+    Raises:
+        BadInput: the folder cannot be used, or the database is not ours or of a newer squareoff.
+        RecordsUnavailable: the database cannot be read or written now.
+    """
+    from squareoff.adapters.sql.database import Database
+    from squareoff.adapters.sql.strategies import StrategyStore
+    from squareoff.core.definition import DEFAULT_ACCOUNT
+
+    config.make_data_folder()
+    store = StrategyStore(Database.open(config.database))
+    if DEFAULT_ACCOUNT not in store.accounts():
+        store.add_account(DEFAULT_ACCOUNT, broker="paper")
+    return store
+
+
+def save_strategies(config: Config, strategies: Sequence[Strategy]) -> tuple[Strategy, ...]:
+    """Save new strategies in one transaction: all of them, or none. Raises as `open_strategy_store`, and BadInput
+    for a name that is taken or an account there is not."""
+    from squareoff.adapters.sql.database import Database
+    from squareoff.adapters.sql.strategies import StrategyStore
+
+    with Database.open(config.database).write() as connection:
+        store = StrategyStore(cast("Database", _OneTransaction(connection)))
+        return tuple(store.add(strategy) for strategy in strategies)
+
+
+class _OneTransaction:
+    """A database whose every read and write goes into the transaction that is open already."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    @contextmanager
+    def write(self) -> Iterator[Connection]:
+        yield self._connection
+
+    read = write
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ReferenceData:
+    """What can be traded, and when: the shipped facts under the trader's own in `folder`."""
+
+    folder: Path
+    instruments: Instruments
+    hours: Mapping[str, ExchangeHours]
+    """By exchange."""
+
+    def calendar(self, exchange: str) -> Calendar:
+        """Raises UnknownExchange or CalendarFileError."""
+        from squareoff.adapters.reference_data import load_calendar
+
+        with _readable(self.folder / "calendars"):
+            return load_calendar(exchange, self.folder)
+
+
+def reference_data(config: Config) -> ReferenceData:
+    """Raises InstrumentFileError, or BadInput if a file of the trader cannot be read."""
+    from squareoff.adapters.reference_data import load_exchange_hours, load_instruments
+
+    with _readable(config.reference / "instruments.csv"):
+        instruments = load_instruments(config.reference)
+    return ReferenceData(folder=config.reference, instruments=instruments, hours=load_exchange_hours())
+
+
+@contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise BadInput("reference", f"{path} cannot be read: {error.strerror or error}") from error
+    except UnicodeDecodeError as error:
+        raise BadInput("reference", f"{path} is not UTF-8 text", "save it as UTF-8") from error
+
+
+def now() -> datetime:
+    """Trading time of this machine, for those who only look."""
+    from squareoff.adapters.clock import SystemClock
+
+    return SystemClock().now()
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorkerSettings:
+    """What one worker process is told. `clock_file` None: the real clock."""
+
+    data: Path
+    account: AccountId
+    broker_url: str
+    redis_url: str
+    token: str = "paper"
+    clock_file: Path | None = None
+    request_timeout_s: float = 3.0
+    quarantine_s: float = 120.0
+
+
+async def run_worker(settings: WorkerSettings, *, ready: Callable[[], None], stop: asyncio.Event) -> None:
+    """The engine of one account on the real adapters, until `stop` is set.
+
+    `ready` is called when recovery is done. Raises AlreadyRunning if another process works the account.
+    """
+    import os
+
+    from squareoff.adapters.alerts import TerminalAlerts
+    from squareoff.adapters.brokers.paper.client import FACTS, PaperBroker
+    from squareoff.adapters.clock import PacedClock, SystemClock
+    from squareoff.adapters.feeds.paper import PaperFeed
+    from squareoff.adapters.lease import FileLease
+    from squareoff.adapters.redis.store import RedisRuntimeStore
+    from squareoff.adapters.spool import FileSpool
+    from squareoff.adapters.sql.database import Database
+    from squareoff.adapters.sql.records import SqlRecords
+    from squareoff.adapters.sql.strategies import StrategyStore
+    from squareoff.core.board import Board
+    from squareoff.core.orders import Stamp
+    from squareoff.engine import Engine
+    from squareoff.gateway import Gateway
+    from squareoff.keepers import Keepers
+    from squareoff.listener import Listener
+    from squareoff.recovery import recover
+    from squareoff.scheduler import Scheduler
+
+    account = settings.account
+    folder = settings.data / "accounts"
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    lease = FileLease(folder, account)
+    lease.acquire()
+    clock: Clock = SystemClock() if settings.clock_file is None else PacedClock(settings.clock_file)
+    database = Database.open(settings.data / DATABASE_NAME)
+    records = SqlRecords(database)
+    spool = FileSpool(folder / f"{account}.spool", lease.machine, lease.boot)
+    runtime = RedisRuntimeStore(settings.redis_url, owner=f"worker-{os.getpid()}")
+    facts = replace(FACTS, request_timeout_s=settings.request_timeout_s, quarantine_s=settings.quarantine_s)
+    broker = PaperBroker(settings.broker_url, token=settings.token, facts=facts)
+    fence = await records.take_lease(account, owner=f"pid {os.getpid()}", machine=lease.machine, boot=lease.boot)
+    loop, board = asyncio.get_running_loop(), Board()
+    engine: Engine
+    scheduler = Scheduler(
+        board=board,
+        clock=clock,
+        loop=loop,
+        notify=lambda run_id, signal: engine.notify(run_id, signal),
+        wake=lambda run_id: engine.wake(run_id),
+    )
+    engine = Engine(
+        account=account,
+        board=board,
+        clock=clock,
+        records=records,
+        journal=records,
+        runtime=runtime,
+        broker=broker,
+        gateway=Gateway(broker=broker, lease=lease, spool=spool, clock=clock),
+        spool=spool,
+        alerts=TerminalAlerts(),
+        stamp=Stamp(fence=fence, machine=lease.machine, boot=lease.boot),
+        set_timers=scheduler.set_timers,
+        spawn=loop.create_task,
+    )
+    listener = Listener(board=board, clock=clock, notify=engine.notify, on_low=engine.on_low)
+    planner = RunPlanner(StrategyStore(database), records, settings.data / REFERENCE_NAME)
+    keepers = Keepers(
+        engine=engine,
+        clock=clock,
+        broker=broker,
+        feed=PaperFeed(settings.broker_url, token=settings.token),
+        on_tick=listener.on_tick,
+        records=records,
+        runtime=runtime,
+        new_run=planner.new_run,
+    )
+    tasks = [loop.create_task(work) for work in keepers.first_loops()]
+    try:
+        await recover(
+            account=account,
+            engine=engine,
+            records=records,
+            journal=records,
+            runtime=runtime,
+            broker=broker,
+            spool=spool,
+            clock=clock,
+        )
+        tasks += [loop.create_task(work) for work in keepers.later_loops()]
+        ready()
+        await _until(stop, tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        scheduler.close()
+        engine.say(JournalKind.NOTE, "this worker stops; it sells nothing by itself")
+        await records.flush()
+        await records.close()
+        await broker.close()
+        await runtime.close()
+        database.close()
+        spool.close()
+        lease.release()
+
+
+async def _until(stop: asyncio.Event, tasks: Sequence[asyncio.Task[None]]) -> None:
+    """Until asked to stop, or until a keeper ends, which it never should."""
+    asked = asyncio.ensure_future(stop.wait())
+    done, _ = await asyncio.wait({asked, *tasks}, return_when=asyncio.FIRST_COMPLETED)
+    asked.cancel()
+    for task in done - {asked}:
+        task.result()
+
+
+class RunPlanner:
+    """Makes the run of a strategy for its next session."""
+
+    def __init__(self, strategies: StrategyStore, records: Records, reference: Path) -> None:
+        self._strategies, self._records, self._reference = strategies, records, reference
+
+    async def new_run(self, strategy_id: StrategyId, now: datetime) -> Run:
+        """Raises BadInput if there is no such strategy, or no session it fits in."""
+        from squareoff.core.definition import plan_for
+        from squareoff.core.orders import order_key
+        from squareoff.core.run import Run
+
+        strategy = self._strategies.get(strategy_id)
+        session, instrument = self._market(strategy, now)
+        run_id = await self._records.next_run_id()
+        plan = plan_for(strategy, run_id=run_id, session=session, instrument=instrument)
+        return Run(plan=plan, key=order_key(self._records.install_id, run_id))
+
+    def _market(self, strategy: Strategy, now: datetime) -> tuple[Session, Instrument]:
+        from squareoff.adapters.reference_data import load_calendar, load_instruments
+        from squareoff.core.definition import next_session_for
+
+        instrument = load_instruments(self._reference).find(strategy.symbol)
+        calendar = load_calendar(instrument.exchange, self._reference)
+        return next_session_for(strategy, calendar, now), instrument

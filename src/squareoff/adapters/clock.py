@@ -47,43 +47,59 @@ class PacedClock:
 
     Every process that reads the same timetable agrees on the time without talking, since it is computed from the
     machine's boot time. `points` are (real seconds since the start, trading instant), both rising; between two
-    points time runs evenly, after the last one at normal speed.
+    points time runs evenly, after the last one at normal speed. Until `start` is called on it, by whichever process,
+    time stands at the first point.
     """
 
-    def __init__(self, boot_start_s: float, points: Sequence[tuple[float, datetime]]) -> None:
-        if len(points) < 2:
-            raise ValueError("a timetable needs at least two points")
-        self._start_s = boot_start_s
-        self._real = [real for real, _ in points]
-        self._trading = [instant for _, instant in points]
-        if sorted(self._real) != self._real or sorted(self._trading) != self._trading:
-            raise ValueError("a timetable never goes back")
+    _LOOK_AGAIN_S = 0.02
+    """While time stands: how often the file is asked whether it was started."""
 
-    @classmethod
-    def start(cls, points: Sequence[tuple[float, datetime]], file: Path) -> PacedClock:
-        """Begin now, and write the timetable for the other processes."""
-        start_s = _boottime_s()
-        rows = [[real, instant.isoformat()] for real, instant in points]
-        file.write_text(json.dumps({"boot_start_s": start_s, "points": rows}))
-        return cls(start_s, points)
-
-    @classmethod
-    def read(cls, file: Path) -> PacedClock:
+    def __init__(self, file: Path) -> None:
         table = json.loads(file.read_text())
-        points = [(float(real), datetime.fromisoformat(text)) for real, text in table["points"]]
-        return cls(float(table["boot_start_s"]), points)
+        self._file = file
+        self._start_s: float | None = table["boot_start_s"]
+        self._looked_s = _boottime_s()
+        self._real = [float(real) for real, _ in table["points"]]
+        self._trading = [datetime.fromisoformat(text).astimezone(UTC) for _, text in table["points"]]
+
+    @classmethod
+    def prepare(cls, points: Sequence[tuple[float, datetime]], file: Path) -> PacedClock:
+        """Write the timetable for all processes, not started yet."""
+        rows = [[real, instant.isoformat()] for real, instant in points]
+        if len(rows) < 2 or sorted(points) != list(points) or sorted(i for _, i in points) != [i for _, i in points]:
+            raise ValueError("a timetable has at least two points and never goes back")
+        _replace(file, json.dumps({"boot_start_s": None, "points": rows}))
+        return cls(file)
+
+    def start(self) -> None:
+        """Let time begin, here and in every process that reads the file."""
+        table = json.loads(self._file.read_text())
+        self._start_s = table["boot_start_s"] = _boottime_s()
+        _replace(self._file, json.dumps(table))
+
+    def real_s(self) -> float:
+        """Real seconds since the start; 0 before."""
+        if self._start_s is None:
+            self._look()
+        return 0.0 if self._start_s is None else _boottime_s() - self._start_s
+
+    @property
+    def length_s(self) -> float:
+        """Real seconds that the timetable takes."""
+        return self._real[-1]
 
     def now(self) -> datetime:
-        real = _boottime_s() - self._start_s
+        real = self.real_s()
         if real >= self._real[-1]:
             return self._trading[-1] + timedelta(seconds=real - self._real[-1])
         i = max(bisect_right(self._real, real) - 1, 0)
-        span_s = self._real[i + 1] - self._real[i]
-        share = (real - self._real[i]) / span_s if span_s else 1.0
-        return self._trading[i] + (self._trading[i + 1] - self._trading[i]) * max(share, 0.0)
+        share = (real - self._real[i]) / (self._real[i + 1] - self._real[i])
+        return self._trading[i] + (self._trading[i + 1] - self._trading[i]) * share
 
     def seconds_until(self, instant: datetime) -> float:
-        return self._real_of(instant) - (_boottime_s() - self._start_s)
+        """While time stands still this is less than the truth: ask again after waiting, as one should anyway."""
+        left_s = self._real_of(instant) - self.real_s()
+        return left_s if self._start_s is not None else min(left_s, self._LOOK_AGAIN_S)
 
     def _real_of(self, instant: datetime) -> float:
         if instant >= self._trading[-1]:
@@ -92,11 +108,24 @@ class PacedClock:
         share = (instant - self._trading[i]) / (self._trading[i + 1] - self._trading[i])
         return self._real[i] + (self._real[i + 1] - self._real[i]) * share
 
+    def _look(self) -> None:
+        now_s = _boottime_s()
+        if now_s - self._looked_s >= self._LOOK_AGAIN_S:
+            self._looked_s = now_s
+            self._start_s = json.loads(self._file.read_text())["boot_start_s"]
+
     def monotonic_s(self) -> float:
         return _boottime_s()
 
     async def sleep(self, seconds: float) -> None:
         await asyncio.sleep(seconds)
+
+
+def _replace(file: Path, text: str) -> None:
+    """A reader sees the old text or the new one, never half of it."""
+    draft = file.with_name(f"{file.name}.new")
+    draft.write_text(text)
+    draft.replace(file)
 
 
 class _NothingToSelect:

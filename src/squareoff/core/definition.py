@@ -15,7 +15,7 @@ from typing import TypeVar
 
 from squareoff.core.bad_input import BadInput
 from squareoff.core.instruments import Instrument
-from squareoff.core.session import DayHours, ExchangeHours, Session
+from squareoff.core.session import Calendar, DayHours, ExchangeHours, Session
 from squareoff.core.strategy import Plan, Repeat, StopLoss, StopLossKind, Strategy, Timing
 from squareoff.core.types import AccountId, Product, RunId, StrategyId, Symbol, UserId
 
@@ -31,6 +31,9 @@ _REQUIRED = ("symbol", "quantity", "buy_time", "sell_time", "stop_loss")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,39}")
 _STOP_LOSS = re.compile(r"(?P<value>[+-]?\d+(\.\d+)?)\s*(?P<unit>%|pts|points|pt)?", re.ASCII)
 _TIME = re.compile(r"(\d{1,2}):(\d{2})(?::(\d{2}))?", re.ASCII)
+_LONGEST_SHOWN = 60
+_MOST_DIGITS = 12
+"""Before the decimal point: more than any price or order has, and few enough for exact division by a tick."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -68,13 +71,14 @@ def read(fields: Mapping[str, object], *, where: str = "") -> Draft:
     prefix = f"{where}: " if where else ""
     for key in fields:
         if key not in FIELDS:
-            raise BadInput(f"{prefix}{key}", "is not a field of a strategy", f"the fields are {', '.join(FIELDS)}")
+            unknown = f"{prefix}{_bare(key)}"
+            raise BadInput(unknown, "is not a field of a strategy", f"the fields are {', '.join(FIELDS)}")
     for key in _REQUIRED:
         if fields.get(key) in (None, ""):
             raise BadInput(f"{prefix}{key}", "is missing", f"every strategy needs one, for example {_EXAMPLE[key]}")
     symbol = _symbol(fields["symbol"], prefix)
     return Draft(
-        name=_name(fields.get("name") or symbol.partition(":")[2].lower(), prefix),
+        name=_name(fields.get("name") or _name_from(symbol), prefix),
         symbol=symbol,
         quantity=_quantity(fields["quantity"], prefix),
         buy_time=_time(fields["buy_time"], f"{prefix}buy_time"),
@@ -102,16 +106,18 @@ def check(
     hours: ExchangeHours,
     session: DayHours | None = None,
     trading_day: date | None = None,
+    price: Decimal | None = None,
     replay: bool = False,
     where: str = "",
 ) -> None:
     """Refuse what cannot be traded as written. `session` None: the exchange's regular hours. `trading_day`: for an
-    instrument's expiry, None = not asked. `replay` allows what can only be replayed, such as an index."""
+    instrument's expiry, None = not asked. `price`: what it costs now, as far as known; the stop-loss must be below.
+    `replay` allows what can only be replayed, such as an index."""
     prefix = f"{where}: " if where else ""
     if not replay and not instrument.tradable:
         raise BadInput(
             f"{prefix}symbol",
-            f"{draft.symbol} is an {instrument.kind} and cannot be bought",
+            f"{draft.symbol} is {_with_article(instrument.kind)} and cannot be bought",
             "it can be used in `squareoff replay`; to trade choose a share, for example NSE:INFY",
         )
     if not replay and trading_day is not None and instrument.expiry is not None and instrument.expiry < trading_day:
@@ -122,6 +128,8 @@ def check(
         )
     _check_quantity(draft, instrument, prefix)
     _check_stop_loss(draft, instrument, prefix)
+    if price is not None:
+        _check_below(draft.stop_loss, price, f"{prefix}stop_loss")
     _check_times(draft, hours, session or hours.regular, prefix)
 
 
@@ -146,6 +154,8 @@ def _check_stop_loss(draft: Draft, instrument: Instrument, prefix: str) -> None:
     stop = draft.stop_loss
     if stop.kind is StopLossKind.PERCENT and stop.value >= 100:
         raise BadInput(field, f"{stop} is the whole price or more", 'a percentage below 100, for example "1.5%"')
+    if stop.kind is StopLossKind.POINTS and stop.value < tick:
+        raise BadInput(field, f"{stop} is less than one tick of {tick:f}", "it would square off at the price paid")
     if stop.kind is StopLossKind.PRICE and stop.value % tick:
         below = stop.value // tick * tick
         raise BadInput(
@@ -157,6 +167,15 @@ def _check_stop_loss(draft: Draft, instrument: Instrument, prefix: str) -> None:
         raise _outside_band(field, stop, "below the lower", instrument.lower_band, instrument.as_of)
     if stop.kind is StopLossKind.PRICE and instrument.upper_band is not None and stop.value >= instrument.upper_band:
         raise _outside_band(field, stop, "at or above the upper", instrument.upper_band, instrument.as_of)
+
+
+def _check_below(stop: StopLoss, price: Decimal, field: str) -> None:
+    """A price at or above what the share costs would sell at once; as many points would never sell."""
+    if stop.kind is StopLossKind.PERCENT or stop.value < price:
+        return
+    if stop.kind is StopLossKind.POINTS:
+        raise BadInput(field, f"{stop} is the whole price of {price:f} or more", "fewer points than the price")
+    raise BadInput(field, f"{stop} is at or above the price {price:f}", "it must be below, or it would sell at once")
 
 
 def _outside_band(field: str, stop: StopLoss, where: str, band: Decimal, as_of: date) -> BadInput:
@@ -183,19 +202,19 @@ def _check_times(draft: Draft, hours: ExchangeHours, session: DayHours, prefix: 
     if not start <= sell < end:
         raise BadInput(f"{prefix}sell_time", f"{_clock(draft.sell_time)} is outside the session", right)
     latest = end - int(CLOSE_MARGIN.total_seconds())
-    if sell > latest:
-        raise BadInput(
-            f"{prefix}sell_time",
-            f"{_clock(draft.sell_time)} is less than 15 minutes before the session's end",
-            f"{_of_seconds(latest)} at the latest ({right})",
-        )
     square_off = hours.square_off.get(str(draft.product))
     if square_off is not None and start < _seconds(square_off) < end and sell >= _seconds(square_off):
         raise BadInput(
             f"{prefix}sell_time",
             f"{_clock(draft.sell_time)} is not before the broker's own square-off of {draft.product} at "
             f"{_clock(square_off)}",
-            "sell earlier, or choose another product",
+            f"{_of_seconds(latest)} at the latest" if sell > latest else "sell earlier, or choose another product",
+        )
+    if sell > latest:
+        raise BadInput(
+            f"{prefix}sell_time",
+            f"{_clock(draft.sell_time)} is less than 15 minutes before the session's end",
+            f"{_of_seconds(latest)} at the latest ({right})",
         )
 
 
@@ -247,6 +266,16 @@ def plan_for(
     )
 
 
+def next_session_for(strategy: Strategy, calendar: Calendar, now: datetime) -> Session:
+    """Today's session while its BUY can still be made, else the next one. Raises UnknownYear, NoMoreSessions."""
+    zone = calendar.hours.zone
+    today = now.astimezone(zone).date()
+    session = calendar.session_on(today)
+    if session is not None and now <= session.at(strategy.buy_time):
+        return session
+    return calendar.next_session(today)
+
+
 def _span(session: Session) -> str:
     local: list[datetime] = [i.astimezone(session.zone) for i in (session.opens_at, session.closes_at)]
     return f"{local[0]:%H:%M}-{local[1]:%H:%M}"
@@ -261,8 +290,14 @@ def _symbol(value: object, prefix: str) -> Symbol:
     if not colon:
         exchange, name = DEFAULT_EXCHANGE, text
     if not exchange or not name:
-        raise BadInput(f"{prefix}symbol", f"{value!r} is not a symbol", "write exchange and name, like NSE:INFY")
+        wrong = f"{_shown(value)} is not a symbol"
+        raise BadInput(f"{prefix}symbol", wrong, "write exchange and name, like NSE:INFY")
     return Symbol(f"{exchange}:{name}")
+
+
+def _name_from(symbol: Symbol) -> str:
+    """The name of a strategy that was given none: `NSE:M&M` is `m-m`."""
+    return re.sub(r"[^a-z0-9_.-]", "-", symbol.partition(":")[2].lower()).lstrip("_.-")[:40]
 
 
 def _name(value: object, prefix: str, field: str = "name") -> str:
@@ -270,10 +305,25 @@ def _name(value: object, prefix: str, field: str = "name") -> str:
     if not _NAME.fullmatch(text):
         raise BadInput(
             f"{prefix}{field}",
-            f"{text!r} is not a name",
+            f"{_shown(text)} is not a name",
             "use 1 to 40 letters, digits, dots, dashes and underscores, starting with a letter or digit",
         )
     return text
+
+
+def _shown(value: object) -> str:
+    """What was written, as a message can show it: text in quotes, a number as a number, nothing endless."""
+    text = repr(value) if isinstance(value, str) else str(value)
+    return text if len(text) <= _LONGEST_SHOWN else f"{text[:_LONGEST_SHOWN]}..."
+
+
+def _bare(value: object) -> str:
+    """A number as it was written, without quotes."""
+    return _shown(value).strip("'")
+
+
+def _with_article(noun: str) -> str:
+    return f"{'an' if noun[0] in 'aeiou' else 'a'} {noun}"
 
 
 def decimal_of(value: object) -> Decimal | None:
@@ -291,13 +341,15 @@ def _quantity(value: object, prefix: str) -> Decimal:
     field, right = f"{prefix}quantity", "a whole number of shares above zero, for example 50"
     number = decimal_of(value)
     if number is None:
-        raise BadInput(field, f"{value!r} is not a number", right)
+        raise BadInput(field, f"{_shown(value)} is not a number", right)
     if number == 0:
         raise BadInput(field, "is zero", right)
     if number < 0:
-        raise BadInput(field, f"{number:f} is negative", right)
+        raise BadInput(field, f"{_bare(value)} is negative", right)
+    if number.adjusted() >= _MOST_DIGITS:
+        raise BadInput(field, f"{_bare(value)} is more than any order can have", right)
     if number != number.to_integral_value():
-        raise BadInput(field, f"{number:f} is a fraction", right)
+        raise BadInput(field, f"{_bare(value)} is a fraction", right)
     return number.to_integral_value()
 
 
@@ -311,7 +363,7 @@ def _time(value: object, field: str) -> time:
         hour, minute, second = int(match[1]), int(match[2]), int(match[3] or 0)
         if hour < 24 and minute < 60 and second < 60:
             return time(hour, minute, second)
-    raise BadInput(field, f"{value!r} is not a time", 'write the exchange\'s wall-clock time, like "09:20"')
+    raise BadInput(field, f"{_shown(value)} is not a time", 'write the exchange\'s wall-clock time, like "09:20"')
 
 
 def _stop_loss(value: object, prefix: str) -> StopLoss:
@@ -319,10 +371,12 @@ def _stop_loss(value: object, prefix: str) -> StopLoss:
     right = 'a price like "1540", a percentage like "1.5%" or points like "20pts"'
     match = None if isinstance(value, bool) else _STOP_LOSS.fullmatch(str(value).strip())
     if match is None:
-        raise BadInput(field, f"{value!r} is not a stop-loss", right)
+        raise BadInput(field, f"{_shown(value)} is not a stop-loss", right)
     number = Decimal(match["value"])
     if number <= 0:
-        raise BadInput(field, f"{value} is not positive", right)
+        raise BadInput(field, f"{_bare(value)} is not positive", right)
+    if number.adjusted() >= _MOST_DIGITS:
+        raise BadInput(field, f"{_bare(value)} is more than any price", right)
     unit = match["unit"]
     if unit is None:
         return StopLoss(kind=StopLossKind.PRICE, value=number)
@@ -340,7 +394,7 @@ def _one_of(kind: type[_Choice], value: object, field: str) -> _Choice:
     try:
         return kind(str(value))
     except ValueError:
-        raise BadInput(field, f"{str(value)!r} is not known", f"one of {', '.join(kind)}") from None
+        raise BadInput(field, f"{_shown(str(value))} is not known", f"one of {', '.join(kind)}") from None
 
 
 def _seconds(wall: time) -> int:

@@ -35,6 +35,7 @@ class Event(StrEnum):
     REFUSED = "REFUSED"
     UNCONFIRMED = "UNCONFIRMED"
     NOT_FOUND = "NOT_FOUND"
+    LATE_ORDER = "LATE_ORDER"
     LATE_FILL = "LATE_FILL"
     CLOSED_OUTSIDE = "CLOSED_OUTSIDE"
 
@@ -60,6 +61,7 @@ MEANING: dict[Event, str] = {
     Event.REFUSED: "the broker refused for good: nothing is live and repeating cannot help",
     Event.UNCONFIRMED: "no clear answer: the order may be live",
     Event.NOT_FOUND: "not seen at the broker for the whole quarantine",
+    Event.LATE_ORDER: "an entry that was given up is live at the broker after all",
     Event.LATE_FILL: "an entry that was given up filled after all",
     Event.CLOSED_OUTSIDE: "the position is gone and no order of ours explains it",
 }
@@ -112,3 +114,7 @@ class Signal:
     cause: Cause | None = None
     price: Decimal | None = None
     detail: str = ""
+
+    def __post_init__(self) -> None:
+        if self.event is Event.STOPLOSS and self.price is None:
+            raise ValueError("a STOPLOSS names the price that tripped it: without it nothing could be latched")

@@ -107,7 +107,7 @@ class Slot:
     phase: SlotPhase = SlotPhase.NONE
     attempts: tuple[Attempt, ...] = ()
     tries: int = 0
-    """Sends that ended in a refusal or never left. 429 and database errors do not count."""
+    """Sends that never left or ended with nothing filled. 429 and database errors do not count."""
     stamp: Stamp | None = None
 
     @property
@@ -140,13 +140,27 @@ class Slot:
         """An order of this slot may be resting, or on its way, at the broker."""
         return any(a.phase in (AttemptPhase.UNKNOWN, AttemptPhase.OPEN) for a in self.attempts)
 
+    @property
+    def is_over(self) -> bool:
+        """Every attempt is over at the broker (also when there was none): there is room for another one."""
+        return all(a.phase is AttemptPhase.DONE for a in self.attempts)
+
+    def with_unknown_over(self) -> Slot:
+        """Attempts of which nothing was ever heard count as over."""
+        attempts = tuple(
+            replace(a, phase=AttemptPhase.DONE) if a.phase is AttemptPhase.UNKNOWN else a for a in self.attempts
+        )
+        return replace(self, attempts=attempts)
+
     def with_current(self, **changes: object) -> Slot:
         last = replace(self.attempts[-1], **changes)  # type: ignore[arg-type]
         return replace(self, attempts=(*self.attempts[:-1], last))
 
     def with_next_attempt(self, key: str, name: SlotName, qty: Decimal) -> Slot:
         """Licence one more attempt. The caller has proven that every earlier one is over."""
-        if any(a.phase is not AttemptPhase.DONE for a in self.attempts):
+        if self.phase is SlotPhase.VOID:
+            raise ValueError(f"the {name} licence was taken so that nobody uses it")
+        if not self.is_over:
             raise ValueError(f"{name} attempt {len(self.attempts)} is not over: a further one could double it")
         number = len(self.attempts) + 1
         attempt = Attempt(number=number, client_order_id=client_order_id(key, name, number), qty=qty)
@@ -156,7 +170,7 @@ class Slot:
 def merge_report(attempt: Attempt, report: OrderReport) -> Attempt:
     """The attempt as the broker now tells it. Fills are counted once each; what is over stays over."""
     known = {fill.trade_id for fill in attempt.fills}
-    fresh = tuple(fill for fill in report.fills if fill.trade_id not in known)
+    fresh = tuple({fill.trade_id: fill for fill in report.fills if fill.trade_id not in known}.values())
     over = report.status.is_terminal or attempt.phase is AttemptPhase.DONE
     return replace(
         attempt,

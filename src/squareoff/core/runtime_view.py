@@ -175,9 +175,7 @@ RUNTIME_FIELDS: tuple[Field, ...] = (
         meaning="the entry: no licence, licensed, watched, settled, void",
         read=lambda r: r.entry.phase,
     ),
-    Field(
-        name="entry_filled_qty", type=T.DECIMAL, meaning="units bought, proven", read=lambda r: r.entry.filled_qty
-    ),
+    Field(name="entry_filled_qty", type=T.DECIMAL, meaning="units bought, proven", read=lambda r: r.entry.filled_qty),
     Field(
         name="entry_avg_fill_price",
         type=T.DECIMAL,
@@ -260,6 +258,11 @@ RUNTIME_FIELDS: tuple[Field, ...] = (
         meaning="the lease under which this was written; 0: armed or rebuilt, not claimed since",
     ),
     Field(
+        name="settled_version",
+        type=T.INTEGER,
+        meaning="the version last settled; a higher `version` is claimed: announced, it may still be taken back",
+    ),
+    Field(
         name="updated_at_ms",
         type=T.INTEGER,
         meaning="when this was written: milliseconds since 1970 UTC by the clock of Redis",
@@ -299,7 +302,7 @@ def strategy_view(run: Run) -> dict[str, str]:
 
 
 def runtime_view(run: Run) -> dict[str, str]:
-    """The run as text, without what the store adds (`fence`, `updated_at_ms`)."""
+    """The run as text, without what the store adds (`fence`, `settled_version`, `updated_at_ms`)."""
     return _view(RUNTIME_FIELDS, run)
 
 
@@ -314,7 +317,7 @@ def _view(fields: tuple[Field, ...], run: Run) -> dict[str, str]:
 def text(value: object) -> str:
     """A value as every field writes it: decimals without exponent, instants in UTC."""
     if isinstance(value, str):
-        return str(value)
+        return str.__str__(value)  # an enum's word, without its class
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, Decimal):

@@ -10,8 +10,8 @@ from decimal import Decimal
 
 from squareoff.core.events import Cause, Event, Signal, Source
 from squareoff.core.machine import EXIT_OPEN, FINAL, State
-from squareoff.core.orders import SlotPhase
-from squareoff.core.run import Run
+from squareoff.core.orders import AttemptPhase, SlotPhase
+from squareoff.core.run import Run, nothing_bought
 from squareoff.core.types import Tick
 
 MICROSECOND = timedelta(microseconds=1)
@@ -42,7 +42,7 @@ def _entry_due(run: Run, now: datetime, last: Tick | None, source: Source) -> Si
         return Signal(event=run.wish, at=now, source=source)
     if now < plan.buy_at:
         return None
-    if now > plan.buy_until:
+    if now > plan.buy_until or now >= plan.closes_at:
         cause = Cause.STALE_PRICE if run.waited_for_price else Cause.BUY_MISSED
         return Signal(event=Event.SKIP, at=now, source=source, cause=cause)
     if not is_fresh(run, now, last):
@@ -67,8 +67,13 @@ def is_fresh(run: Run, now: datetime, last: Tick | None) -> bool:
 
 
 def _open_entry_due(run: Run, now: datetime, last: Tick | None, source: Source) -> Signal | None:
-    if run.stop_seen is None and (price := stop_hit(run, last)) is not None:
+    price = stop_hit(run, last)
+    if price is not None and not (run.stop_seen is not None and run.entry_cancel_asked):
         return Signal(event=Event.STOPLOSS, at=now, source=source, price=price)
+    if run.wish is not None and not run.entry_cancel_asked:
+        return Signal(event=run.wish, at=now, source=source)
+    if (ended := _entry_ended(run, now, source)) is not None:
+        return ended
     if run.entry_cancel_asked:
         return None
     if now >= run.plan.sell_at:
@@ -76,6 +81,22 @@ def _open_entry_due(run: Run, now: datetime, last: Tick | None, source: Source) 
     if now >= entry_open_until(run):
         return Signal(event=Event.ENTRY_EXPIRED, at=now, source=source)
     return _retry_due(run, now, source)
+
+
+def _entry_ended(run: Run, now: datetime, source: Source) -> Signal | None:
+    """What the entry came to, once no order of it can do anything any more. A level too: the news of its end may
+    have been lost in a crash, and an entry that has bought must never be taken for one to be tried again."""
+    if run.entry.is_live or (run.retry_at is None and not run.entry.is_over):
+        return None
+    if run.entry.filled_qty > 0:
+        return Signal(event=Event.FILLED, at=now, source=source)
+    try_waits = run.retry_at is not None and not run.entry_cancel_asked
+    if try_waits and now <= run.plan.buy_until:
+        return None
+    cause = Cause.RETRIES_EXHAUSTED if try_waits else None
+    current = run.entry.current
+    detail = current.reason if current is not None else ""
+    return Signal(event=nothing_bought(run), at=now, source=source, cause=cause, detail=detail)
 
 
 def entry_open_until(run: Run) -> datetime:
@@ -97,12 +118,36 @@ def _position_due(run: Run, now: datetime, last: Tick | None, source: Source) ->
 def _open_exit_due(run: Run, now: datetime, last: Tick | None, source: Source) -> Signal | None:
     if run.state is not State.SL_PENDING and (price := stop_hit(run, last)) is not None:
         return Signal(event=Event.STOPLOSS, at=now, source=source, price=price)
-    return _retry_due(run, now, source)
+    if run.state is State.SELL_PENDING and run.wish is not None:
+        return Signal(event=run.wish, at=now, source=source)
+    if run.remaining_qty <= 0:
+        return Signal(event=Event.FILLED, at=now, source=source)
+    return _exit_retry_due(run, now, source)
 
 
 def _late_due(run: Run, now: datetime, source: Source) -> Signal | None:
-    if run.entry.phase is SlotPhase.WATCH and now >= run.plan.closes_at:
+    if run.remaining_qty > 0 and (retry := _exit_retry_due(run, now, source)) is not None:
+        return retry
+    archivable = run.state is not State.STOPPED and run.is_closed
+    if archivable and run.wish is not None:
+        return Signal(event=run.wish, at=now, source=source)
+    if now >= run.plan.closes_at and (archivable or _watch_can_end(run)):
         return Signal(event=Event.SESSION_CLOSED, at=now, source=source)
+    return None
+
+
+def _watch_can_end(run: Run) -> bool:
+    """An entry that was never heard of ends with the session; one that is known to rest at the broker does not."""
+    known = any(a.phase is AttemptPhase.OPEN for a in run.entry.attempts)
+    return run.entry.phase is SlotPhase.WATCH and not known
+
+
+def _exit_retry_due(run: Run, now: datetime, source: Source) -> Signal | None:
+    """A further try, when its pause is over, or at once when the news that the last one is over was lost."""
+    if run.exit.is_live:
+        return None
+    if run.retry_at is None and run.exit.is_over and run.remaining_qty > 0:
+        return Signal(event=Event.RETRY, at=now, source=source)
     return _retry_due(run, now, source)
 
 
@@ -114,11 +159,11 @@ def _retry_due(run: Run, now: datetime, source: Source) -> Signal | None:
 
 def stop_hit(run: Run, last: Tick | None) -> Decimal | None:
     """The price that trips the stop-loss: latched, the lowest since the BUY was sent, or the last one. None: no."""
+    if run.stop_seen is not None:
+        return run.stop_seen.price
     level = run.stop_price
     if level is None:
         return None
-    if run.stop_seen is not None:
-        return run.stop_seen.price
     if run.lowest_price is not None and run.lowest_price <= level:
         return run.lowest_price
     if last is not None and last.price <= level:
@@ -135,7 +180,7 @@ def timers(run: Run) -> tuple[datetime, ...]:
         times = [entry_open_until(run), plan.sell_at]
     elif run.state is State.BOUGHT:
         times = [plan.sell_at, plan.closes_at]
-    elif run.state in EXIT_OPEN or run.entry.phase is SlotPhase.WATCH:
+    elif run.state in EXIT_OPEN or run.state in FINAL - {State.STOPPED} or run.entry.phase is SlotPhase.WATCH:
         times = [plan.closes_at]
     else:
         times = []

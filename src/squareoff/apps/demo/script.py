@@ -84,7 +84,10 @@ ACTS: tuple[Act, ...] = (
         base_price=Decimal("1412.00"),
         stop_loss="20pts",
         must_end=State.SOLD,
-        mischief=(_order("NSE:RELIANCE", "BUY", "placed_but_no_answer", seconds=30),),
+        mischief=(
+            _order("NSE:RELIANCE", "BUY", "placed_but_no_answer", seconds=30),
+            _order("NSE:RELIANCE", "BUY", "visible_late", seconds=1.7),
+        ),
         caption="BUY timed out although it was placed",
         explanation="The broker takes the BUY and never answers. Sending again would buy twice. The order is looked up "
         "by its own id, found, and adopted.",
@@ -156,45 +159,46 @@ ACTS: tuple[Act, ...] = (
 
 BY_NAME = {act.name: act for act in ACTS}
 
-TIMETABLE: tuple[tuple[float, str], ...] = (
-    # real seconds -> trading time: fast where nothing happens, real time where something does
-    (0.0, "09:14:30"),
-    (1.2, "09:19:59"),
-    (5.2, "09:20:03"),
-    (5.7, "09:24:59.5"),
-    (9.7, "09:25:03.5"),
-    (10.4, "10:59:59.5"),
-    (12.2, "11:00:01.3"),
-    (12.8, "12:29:59.5"),
-    (14.3, "12:30:01"),
-    (14.8, "12:59:59.5"),
-    (16.3, "13:00:01"),
-    (17.0, "15:09:59.5"),
-    (19.5, "15:10:02"),
-    (20.5, "15:30:05"),
-)
+DAY_BEGINS, DAY_ENDS = "09:14:30", "15:30:02"
+SCENE_BEFORE_S, SCENE_AFTER_S = 0.6, 1.3
+"""Around a scene time runs at normal speed for so long, unless the scene needs more."""
+LONG_SCENES_S = {"09:20:00": 3.4, "09:25:00": 3.6}
+"""Time-outs and look-ups; a kill and a restart."""
+BETWEEN_S = 0.5
+"""Real seconds for the time between two scenes, however long it is."""
 
 
-def timetable(slower: float = 1.0) -> list[tuple[float, datetime]]:
-    """(real seconds, trading instant). `slower` stretches everything; the first second is for the start."""
-    return [(real * slower, at(text)) for real, text in TIMETABLE]
+def scenes(acts: Sequence[Act]) -> list[str]:
+    """The times at which something happens, each once, in order."""
+    times = {t for act in acts for t in (act.buy, act.sell, act.falls_at, act.flush_redis_at, act.stop_at) if t}
+    return sorted(times)
 
 
-def watched_minutes() -> list[datetime]:
-    """The instants around which time runs slowly and prices come often."""
-    return [at(text) for text in ("09:20:00", "09:25:00", "11:00:00", "12:30:00", "13:00:00", "15:10:00")]
+def timetable(acts: Sequence[Act], *, slower: float = 1.0) -> list[tuple[float, datetime]]:
+    """(real seconds, trading instant): normal speed around the scenes, fast between them. `slower` stretches all."""
+    points = [(0.0, at(DAY_BEGINS))]
+    real_s = 0.0
+    for scene in scenes(acts):
+        begins = at(scene) - timedelta(seconds=SCENE_BEFORE_S)
+        lasts_s = SCENE_BEFORE_S + LONG_SCENES_S.get(scene, SCENE_AFTER_S)
+        real_s += BETWEEN_S
+        points.append((real_s * slower, begins))
+        real_s += lasts_s
+        points.append((real_s * slower, begins + timedelta(seconds=lasts_s)))
+    points.append(((real_s + BETWEEN_S) * slower, at(DAY_ENDS)))
+    return points
 
 
 def tape(acts: Sequence[Act]) -> list[Tick]:
     """The day's prices: a quiet walk for each symbol, with the falls that the acts ask for. Same every time."""
-    instants = _tick_instants()
+    instants = _tick_instants(acts)
     ticks: list[tuple[datetime, int, Tick]] = []
     for order, act in enumerate(acts):
         dice = random.Random(f"{SEED}:{act.symbol}")
         falls_at = at(act.falls_at) if act.falls_at else None
         walk = Decimal(0)
         for instant in instants:
-            walk = max(min(walk + Decimal(dice.randint(-3, 3)) * TICK_SIZE, _span(act)), -_span(act) / 2)
+            walk = max(min(walk + Decimal(dice.randint(-3, 3)) * TICK_SIZE, _span(act)), -_span(act))
             price = act.base_price + walk
             if falls_at is not None and instant >= falls_at:
                 price = (act.base_price * Decimal("0.975") / TICK_SIZE).to_integral_value() * TICK_SIZE + walk
@@ -207,9 +211,9 @@ def _span(act: Act) -> Decimal:
     return (act.base_price * Decimal("0.004") / TICK_SIZE).to_integral_value() * TICK_SIZE
 
 
-def _tick_instants() -> list[datetime]:
+def _tick_instants(acts: Sequence[Act]) -> list[datetime]:
     opens, closes = at("09:15:00"), at("15:30:00")
     instants = {opens + timedelta(seconds=30 * i) for i in range(int((closes - opens).total_seconds() // 30))}
-    for minute in watched_minutes():
-        instants |= {minute + timedelta(milliseconds=250 * i) for i in range(-40, 60)}
+    for scene in scenes(acts):  # often where it matters, the scene's own instant included
+        instants |= {at(scene) + timedelta(milliseconds=250 * i) for i in range(-12, 40)}
     return sorted(instants)

@@ -1,0 +1,62 @@
+"""The paper broker's command line. Who calls `main` says what a clock's name means."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from squareoff.adapters.brokers.paper.mischief import read_mischief
+from squareoff.adapters.brokers.paper.server import DEFAULT_ACCOUNTS, run_server
+from squareoff.adapters.brokers.paper.tape import Tape
+from squareoff.core.types import AccountId
+from squareoff.ports import Clock, Idempotency
+
+
+def main(clock_for: Callable[[Path | None], Clock], arguments: Sequence[str] | None = None) -> None:
+    """Run the server until it is told to end. `clock_for` gets the timetable given with --clock, None without."""
+    given = _parser().parse_args(arguments)
+    with asyncio.Runner(loop_factory=_fast_loop()) as runner:
+        runner.run(
+            run_server(
+                data=given.data,
+                clock=clock_for(given.clock),
+                tape=None if given.tape is None else Tape.read(given.tape),
+                accounts=dict(map(_account, given.account)) or DEFAULT_ACCOUNTS,
+                mischief=() if given.mischief is None else read_mischief(given.mischief),
+                idempotency=Idempotency(given.idempotency),
+                allow_short=not given.long_only,
+                port=given.port,
+                ready=given.ready,
+            )
+        )
+
+
+def _fast_loop() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    try:
+        import uvloop
+    except ImportError:  # not made for this system
+        return None
+    return uvloop.new_event_loop
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="paper broker", description="A broker that trades on paper, on 127.0.0.1.")
+    parser.add_argument("--data", type=Path, required=True, help="folder of the ledger")
+    parser.add_argument("--port", type=int, default=0, help="0: any free one")
+    parser.add_argument("--ready", type=Path, help="write where it listens to this file instead of printing it")
+    parser.add_argument("--clock", type=Path, metavar="TIMETABLE", help="paced time; without: real time")
+    parser.add_argument("--tape", type=Path, metavar="CSV", help="ticks to play: at,symbol,price")
+    parser.add_argument("--account", action="append", default=[], metavar="NAME=TOKEN", help="default paper=paper")
+    parser.add_argument("--mischief", type=Path, metavar="TOML", help="scripted misbehaviour")
+    parser.add_argument("--idempotency", default=Idempotency.NONE, choices=[str(each) for each in Idempotency])
+    parser.add_argument("--long-only", action="store_true", help="refuse a sale of more than is held")
+    return parser
+
+
+def _account(text: str) -> tuple[str, AccountId]:
+    name, _, token = text.partition("=")
+    if not name or not token:
+        raise SystemExit(f"--account needs NAME=TOKEN, not {text!r}")
+    return token, AccountId(name)

@@ -1,0 +1,1 @@
+"""Redis as the place where the running system meets: our own small server, and the store in it."""

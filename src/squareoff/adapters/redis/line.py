@@ -1,0 +1,203 @@
+"""One connection to Redis on which a command is sent at most once.
+
+redis-py's clients send again by themselves (ten times, by default) when a connection ends before the answer. So
+this uses its `Connection` alone: no retry is between us and the socket, and every connection is checked before its
+first use. What has no clear answer is StoreUnavailable; the next call connects again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import Sequence
+from functools import cache
+from importlib.resources import files
+from typing import Any, Final
+
+from hiredis import pack_command
+from redis.asyncio import Connection, ConnectionPool
+from redis.backoff import NoBackoff
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import NoScriptError, ResponseError
+from redis.retry import Retry
+
+from squareoff.adapters.redis.server import check_server
+from squareoff.core.runtime_view import TIMER_MEANING
+from squareoff.errors import StoreUnavailable
+
+SCRIPT_VERSION: Final = "1"
+"""Raise it with every change of what the scripts store. An epoch of another version is not ours: it is rebuilt."""
+
+SCRIPTS: Final = (
+    "arm",
+    "claim",
+    "settle",
+    "release",
+    "archive",
+    "rebuild_begin",
+    "rebuild_delete",
+    "rebuild_write",
+    "rebuild_end",
+)
+
+
+@cache
+def script_text(name: str) -> str:
+    folder = files("squareoff.adapters.redis") / "scripts"
+    timers = ", ".join(f"'{timer}'" for timer in TIMER_MEANING)
+    constants = f"local SCRIPT_VERSION = '{SCRIPT_VERSION}'\nlocal TIMERS = {{{timers}}}\n"
+    common = (folder / "_common.lua").read_text(encoding="utf-8")
+    return "#!lua\n" + constants + common + (folder / f"{name}.lua").read_text(encoding="utf-8")
+
+
+@cache
+def script_hash(name: str) -> str:
+    return hashlib.sha1(script_text(name).encode(), usedforsecurity=False).hexdigest()
+
+
+class NotOurRedis(Exception):
+    """A script ended with an error that a Redis as we left it cannot give: a key of another type, a replica."""
+
+
+# Answers that say "nothing was done, ask again later", by the first word Redis gives them. Any other error of a
+# script means that it met something we never wrote.
+_LATER: Final = frozenset({"OOM", "MISCONF", "NOREPLICAS", "LOADING", "BUSY", "TRYAGAIN", "CLUSTERDOWN", "NOPERM"})
+
+
+class Line:
+    """A checked connection, made when first needed and again after anything unclear.
+
+    Calls made together go out together and are answered in their order: a burst is one round trip, not many."""
+
+    def __init__(self, url: str, *, timeout_s: float) -> None:
+        self._pool = ConnectionPool.from_url(
+            url,
+            decode_responses=True,
+            protocol=2,
+            driver_info=None,
+            client_name="squareoff",
+            retry=Retry(NoBackoff(), 0),
+            retry_on_error=[],
+            health_check_interval=0,
+            socket_connect_timeout=timeout_s,
+            socket_timeout=None,  # one deadline below covers waiting, sending and reading
+        )
+        self._timeout_s = timeout_s
+        self._sending = asyncio.Lock()
+        self._reading = asyncio.Lock()
+        self._connection: Connection | None = None
+        self.server_run_id = ""
+        """Of the server process behind the present connection; it cannot change while the connection lives."""
+
+    async def script(self, name: str, keys: Sequence[str], args: Sequence[str | int], *, server: str) -> str:
+        """Run one script once, on the server process `server` and no other.
+
+        Raises StoreUnavailable (it may have been carried out) or NotOurRedis (nothing to believe there)."""
+        evaluate = ("EVALSHA", script_hash(name), len(keys), *keys, *args)
+        try:
+            try:
+                return str(await self.call(*evaluate, server=server))
+            except NoScriptError:  # SCRIPT FLUSH: proven not carried out
+                await self.call("SCRIPT", "LOAD", script_text(name), server=server)
+                return str(await self.call(*evaluate, server=server))
+        except ResponseError as error:
+            raise _meaning(error) from error
+
+    async def call(self, *command: str | int, server: str | None = None) -> Any:
+        """Send one command once and return its answer.
+
+        Raises StoreUnavailable; NotOurRedis, unsent, if `server` is no longer there; or redis-py's ResponseError."""
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                async with self._sending:
+                    connection = self._connection or await self._connect()
+                    if server is not None and server != self.server_run_id:
+                        raise NotOurRedis("the server process is another one")
+                    await self._send(connection, *command)
+                # no await here: answers come in the order of the sends, and so must their readers
+                return await self._read(connection)
+        except TimeoutError as error:
+            raise self._too_late() from error
+
+    async def connected(self) -> str:
+        """The run id of the server we are connected to, connecting if need be. Raises StoreUnavailable."""
+        try:
+            async with asyncio.timeout(self._timeout_s), self._sending:
+                if self._connection is None:
+                    await self._connect()
+                return self.server_run_id
+        except TimeoutError as error:
+            raise self._too_late() from error
+
+    async def info(self, *sections: str) -> dict[str, str]:
+        return _parse_info(await self.call("INFO", *sections))
+
+    async def close(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            await connection.disconnect(nowait=True)
+
+    async def _connect(self) -> Connection:
+        connection: Connection = self._pool.make_connection()  # type: ignore[no-untyped-call]
+        try:
+            await connection.connect()  # type: ignore[no-untyped-call]
+            info = _parse_info(await self._exchange(connection, "INFO"))
+            check_server(info)
+            for name in SCRIPTS:
+                await self._exchange(connection, "SCRIPT", "LOAD", script_text(name))
+        except BaseException as error:
+            await connection.disconnect(nowait=True)
+            if isinstance(error, StoreUnavailable) or not isinstance(error, Exception):
+                raise
+            raise StoreUnavailable(f"Redis cannot be used: {error}") from error
+        self.server_run_id = info["run_id"]
+        self._connection = connection
+        return connection
+
+    async def _exchange(self, connection: Connection, *command: str | int) -> Any:
+        await self._send(connection, *command)
+        return await connection.read_response()
+
+    async def _send(self, connection: Connection, *command: str | int) -> None:
+        """The only place that writes."""
+        try:
+            await connection.send_packed_command(pack_command(command), check_health=False)  # type: ignore[arg-type]
+        except BaseException as error:
+            await self._give_up(connection)
+            if isinstance(error, Exception):  # whatever it was: the command may have been carried out
+                raise StoreUnavailable(f"Redis gave no answer: {error}") from error
+            raise
+
+    async def _read(self, connection: Connection) -> Any:
+        try:
+            async with self._reading:
+                if connection is not self._connection:  # a call before us gave it up: our answer went with theirs
+                    raise RedisConnectionError("the connection was lost")
+                return await connection.read_response()
+        except ResponseError:
+            raise
+        except BaseException as error:
+            await self._give_up(connection)
+            if isinstance(error, Exception):  # whatever it was: the command may have been carried out
+                raise StoreUnavailable(f"Redis gave no answer: {error}") from error
+            raise
+
+    async def _give_up(self, connection: Connection) -> None:
+        """After anything but a whole answer, a cancelled call included: an answer that comes late must not be taken
+        for the answer to another command."""
+        if self._connection is connection:
+            self._connection = None
+        await connection.disconnect(nowait=True)
+
+    def _too_late(self) -> StoreUnavailable:
+        return StoreUnavailable(f"Redis did not answer within {self._timeout_s:g} s")
+
+
+def _meaning(error: ResponseError) -> Exception:
+    word = error.status_code or str(error).partition(" ")[0]
+    return StoreUnavailable(f"Redis refused: {error}") if word in _LATER else NotOurRedis(str(error))
+
+
+def _parse_info(reply: str) -> dict[str, str]:
+    lines = (line.partition(":") for line in reply.splitlines() if not line.startswith("#"))
+    return {name: value for name, separator, value in lines if separator}

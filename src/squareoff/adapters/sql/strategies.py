@@ -1,0 +1,228 @@
+"""What people ask of the records, while a worker runs or not: strategies, accounts, wishes, and the story of a run.
+
+Plain functions of one database, each a short transaction of its own, for the command line and the API.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import datetime
+
+from sqlalchemy import ColumnElement, and_, func, insert, select, true, update
+from sqlalchemy.engine import Connection
+
+from squareoff.adapters.licence import refuse_start
+from squareoff.adapters.sql.database import Database
+from squareoff.adapters.sql.rows import journal_from, journal_values, load_runs, strategy_from, strategy_values
+from squareoff.adapters.sql.schema import accounts, journal, runs, strategies, wishes
+from squareoff.core.events import Event
+from squareoff.core.run import Run
+from squareoff.core.strategy import Strategy
+from squareoff.core.types import AccountId, RunId, StrategyId, UserId
+from squareoff.errors import BadInput
+from squareoff.ports import JournalEntry, JournalKind, WishRecord
+
+LOCAL = UserId(1)
+"""The user of an installation that has only one."""
+
+WISHES = frozenset({Event.START, Event.STOP, Event.KILL, Event.HAND_OVER})
+
+
+class StrategyStore:
+    """Everything of one user, and nothing of another. All raise RecordsUnavailable if SQL is not there."""
+
+    def __init__(self, database: Database, user: UserId = LOCAL) -> None:
+        self._database, self.user = database, user
+        self._mine = and_(strategies.c.user_id == user, ~strategies.c.removed)
+
+    # --- accounts ---
+
+    def add_account(self, account: AccountId, *, broker: str) -> None:
+        """An account at a broker; the same one added twice is one account. Raises BadInput if it is not ours."""
+        with self._database.write() as connection:
+            known = connection.execute(select(accounts).where(accounts.c.id == account)).one_or_none()
+            if known is None:
+                connection.execute(insert(accounts).values(id=account, user_id=self.user, broker=broker))
+            elif known.user_id != self.user:
+                raise BadInput("account", f"the name {account!r} is taken", "choose another")
+            elif known.broker != broker:
+                raise BadInput("account", f"{account!r} is an account at {known.broker}", "choose another name")
+
+    def accounts(self) -> dict[AccountId, str]:
+        """Our accounts, each with its broker."""
+        with self._database.read() as connection:
+            mine = select(accounts).where(accounts.c.user_id == self.user).order_by(accounts.c.id)
+            return {AccountId(row.id): row.broker for row in connection.execute(mine)}
+
+    def close(self) -> None:
+        """Close the database as well: for those who opened it only for this."""
+        self._database.close()
+
+    # --- strategies ---
+
+    def add(self, strategy: Strategy) -> Strategy:
+        """Save a new strategy. Its id and user are given here, whatever they were.
+
+        Raises BadInput: there is no such account, or the name is taken."""
+        new = replace(strategy, user=self.user)
+        with self._database.write() as connection:
+            self._check_account(connection, new.account)
+            self._check_name_free(connection, new.name)
+            query = insert(strategies).values(**strategy_values(new)).returning(strategies.c.id)
+            return replace(new, id=StrategyId(connection.execute(query).scalar_one()))
+
+    def edit(self, strategy: Strategy, *, at: datetime) -> Strategy:
+        """Change the definition, for runs to come; one that is going on keeps its plan. Old and new are journalled.
+
+        Raises BadInput: there is no such strategy or account, the name is taken, or symbol or account would change
+        under a run that is not closed."""
+        new = replace(strategy, user=self.user)
+        with self._database.write() as connection:
+            old = self._by_id(connection, new.id)
+            if new.name != old.name:
+                self._check_name_free(connection, new.name)
+            if (new.symbol, new.account) != (old.symbol, old.account):
+                self._check_account(connection, new.account)
+                _check_closed(connection, old)
+            connection.execute(update(strategies).where(strategies.c.id == new.id).values(**strategy_values(new)))
+            connection.execute(insert(journal).values(**journal_values(_edited(old, new, at))))
+            return new
+
+    def remove(self, strategy_id: StrategyId) -> None:
+        """Take it out of the list; its runs and their story stay. Raises BadInput while a run is not closed."""
+        with self._database.write() as connection:
+            _check_closed(connection, self._by_id(connection, strategy_id))
+            connection.execute(update(strategies).where(strategies.c.id == strategy_id).values(removed=True))
+
+    def list(self) -> tuple[Strategy, ...]:
+        """All that were not removed, by id."""
+        with self._database.read() as connection:
+            query = select(strategies).where(self._mine).order_by(strategies.c.id)
+            return tuple(strategy_from(row) for row in connection.execute(query).mappings())
+
+    def get(self, strategy: StrategyId | str) -> Strategy:
+        """By id or by name; a number typed on a command line is an id if there is one. Raises BadInput."""
+        with self._database.read() as connection:
+            if isinstance(strategy, int):
+                return self._by_id(connection, strategy)
+            found = self._find(connection, strategies.c.name == strategy)
+            if found is None and strategy.isdecimal() and len(strategy) < 19:
+                found = self._find(connection, strategies.c.id == int(strategy))
+            if found is None:
+                raise BadInput("strategy", f"there is no strategy {strategy!r}", "see the list of your strategies")
+            return found
+
+    # --- wishes ---
+
+    def wish(self, strategy_id: StrategyId, event: Event, *, at: datetime, by: str) -> WishRecord:
+        """Commit what the user wants: START, STOP, KILL or HAND_OVER. When this returns it is not forgotten; then
+        ring the bell. Raises BadInput."""
+        if event not in WISHES:
+            raise BadInput("wish", f"{event} is not for people to ask", f"one of {', '.join(sorted(WISHES))}")
+        with self._database.write() as connection:
+            self._by_id(connection, strategy_id)
+            return _insert_wish(connection, strategy_id, event, at=at, by=by)
+
+    def kill_all(self, *, at: datetime, by: str) -> tuple[WishRecord, ...]:
+        """The kill switch: KILL for every strategy of ours with a run that is not closed, all in one transaction."""
+        with self._database.write() as connection:
+            open_ones = select(runs.c.strategy_id).where(runs.c.user_id == self.user, ~runs.c.closed).distinct()
+            ids = connection.execute(open_ones.order_by(runs.c.strategy_id)).scalars().all()
+            return tuple(_insert_wish(connection, StrategyId(id_), Event.KILL, at=at, by=by) for id_ in ids)
+
+    def is_wish_taken(self, wish_id: int) -> bool:
+        """Whether a worker has taken it up. False also for a wish that is not ours."""
+        with self._database.read() as connection:
+            query = select(wishes.c.taken_by_fence).join(strategies)
+            mine = query.where(wishes.c.id == wish_id, strategies.c.user_id == self.user)
+            return connection.execute(mine).scalar() is not None
+
+    # --- what became of it ---
+
+    def runs(self, strategy_id: StrategyId | None = None, *, limit: int = 100) -> tuple[Run, ...]:
+        """The newest runs, newest first, with every order and fill; of one strategy or of all."""
+        of = true() if strategy_id is None else runs.c.strategy_id == strategy_id
+        with self._database.read() as connection:
+            return load_runs(connection, and_(runs.c.user_id == self.user, of), latest=limit)
+
+    def open_runs(self) -> tuple[Run, ...]:
+        """Every run that is not archived, by id."""
+        with self._database.read() as connection:
+            return load_runs(connection, and_(runs.c.user_id == self.user, ~runs.c.archived))
+
+    def run(self, run_id: RunId) -> Run:
+        """One run with every order and fill. Raises BadInput if there is none."""
+        with self._database.read() as connection:
+            found = load_runs(connection, and_(runs.c.user_id == self.user, runs.c.id == run_id))
+        if not found:
+            raise BadInput("run", f"there is no run {run_id}")
+        return found[0]
+
+    def journal(
+        self,
+        run_id: RunId | None = None,
+        *,
+        strategy_id: StrategyId | None = None,
+        after_seq: int = 0,
+        limit: int = 1000,
+    ) -> Sequence[tuple[int, JournalEntry]]:
+        """The story with its sequence numbers, oldest first: of one run, of one strategy, or of all our accounts.
+        Ask again with the last number to go on."""
+        mine = journal.c.account.in_(select(accounts.c.id).where(accounts.c.user_id == self.user))
+        query = select(journal).where(journal.c.seq > after_seq, mine)
+        if run_id is not None:
+            query = query.where(journal.c.run_id == run_id)
+        if strategy_id is not None:
+            query = query.where(journal.c.strategy_id == strategy_id)
+        with self._database.read() as connection:
+            rows = connection.execute(query.order_by(journal.c.seq).limit(limit)).mappings()
+            return tuple((row["seq"], journal_from(row)) for row in rows)
+
+    # --- inside a transaction ---
+
+    def _find(self, connection: Connection, which: ColumnElement[bool]) -> Strategy | None:
+        row = connection.execute(select(strategies).where(self._mine, which)).mappings().one_or_none()
+        return None if row is None else strategy_from(row)
+
+    def _by_id(self, connection: Connection, strategy_id: StrategyId) -> Strategy:
+        found = self._find(connection, strategies.c.id == strategy_id)
+        if found is None:
+            raise BadInput("strategy", f"there is no strategy {strategy_id}", "see the list of your strategies")
+        return found
+
+    def _check_name_free(self, connection: Connection, name: str) -> None:
+        if self._find(connection, strategies.c.name == name) is not None:
+            raise BadInput("name", f"there is a strategy {name!r} already", "choose another name, or edit that one")
+
+    def _check_account(self, connection: Connection, account: AccountId) -> None:
+        mine = and_(accounts.c.id == account, accounts.c.user_id == self.user)
+        if not connection.execute(select(func.count()).where(mine)).scalar_one():
+            raise BadInput("account", f"there is no account {account!r}", "add it first")
+
+
+def _check_closed(connection: Connection, strategy: Strategy) -> None:
+    for earlier in load_runs(connection, and_(runs.c.strategy_id == strategy.id, ~runs.c.closed)):
+        raise refuse_start(earlier)
+
+
+def _insert_wish(connection: Connection, strategy_id: StrategyId, event: Event, *, at: datetime, by: str) -> WishRecord:
+    query = insert(wishes).values(strategy_id=strategy_id, event=event, at=at, asked_by=by).returning(wishes.c.id)
+    return WishRecord(id=connection.execute(query).scalar_one(), strategy_id=strategy_id, event=event, at=at, by=by)
+
+
+def _edited(old: Strategy, new: Strategy, at: datetime) -> JournalEntry:
+    changes = {
+        name: {"old": str(getattr(old, name)), "new": str(getattr(new, name))}
+        for name in Strategy.__dataclass_fields__
+        if getattr(old, name) != getattr(new, name)
+    }
+    told = ", ".join(f"{name} {change['old']} -> {change['new']}" for name, change in changes.items())
+    return JournalEntry(
+        at=at,
+        account=new.account,
+        strategy_id=new.id,
+        kind=JournalKind.NOTE,
+        text=f"{new.name} edited: {told or 'nothing changed'}",
+        data=changes,
+    )

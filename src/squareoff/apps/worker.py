@@ -1,0 +1,68 @@
+"""The worker process: the engine of one account. `python -m squareoff.apps.worker --help`.
+
+People start it through `squareoff`; it prints READY when recovery is done and stops in order on SIGTERM.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import signal
+import sys
+from pathlib import Path
+
+from squareoff.core.bad_input import BadInput
+from squareoff.core.types import AccountId
+from squareoff.errors import SquareoffError
+from squareoff.wiring import WorkerSettings, run_worker
+
+READY = "READY"
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="squareoff worker", description="The engine of one account.")
+    parser.add_argument("--data", type=Path, required=True, help="data folder")
+    parser.add_argument("--account", default="paper")
+    parser.add_argument("--broker", required=True, help="address of the paper broker")
+    parser.add_argument("--redis", required=True, help="Redis URL")
+    parser.add_argument("--token", default="paper", help="the broker's access token")
+    parser.add_argument("--clock", type=Path, help="timetable of a paced clock")
+    parser.add_argument("--request-timeout", type=float, default=3.0, metavar="S", help="for one answer, seconds")
+    parser.add_argument("--quarantine", type=float, default=120.0, metavar="S", help="of an unseen order, seconds")
+    options = parser.parse_args(arguments)
+    settings = WorkerSettings(
+        data=options.data,
+        account=AccountId(options.account),
+        broker_url=options.broker,
+        redis_url=options.redis,
+        token=options.token,
+        clock_file=options.clock,
+        request_timeout_s=options.request_timeout,
+        quarantine_s=options.quarantine,
+    )
+    try:
+        _run(settings)
+    except (SquareoffError, BadInput) as error:
+        sys.stderr.write(f"squareoff worker: {error}\n")
+        return 2
+    return 0
+
+
+def _run(settings: WorkerSettings) -> None:
+    async def work() -> None:
+        stop = asyncio.Event()
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
+        await run_worker(settings, ready=lambda: print(READY, flush=True), stop=stop)
+
+    # the journal's thread and the order path share the interpreter: hand over quickly
+    sys.setswitchinterval(0.0005)
+    try:
+        import uvloop
+    except ImportError:
+        asyncio.run(work())
+    else:
+        uvloop.run(work())
+
+
+if __name__ == "__main__":
+    sys.exit(main())

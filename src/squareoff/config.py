@@ -1,0 +1,72 @@
+"""Settings: where the data is, and which Redis. From options, then the environment, then what is usual here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from squareoff.core.bad_input import BadInput
+
+DATA_VARIABLE = "SQUAREOFF_DATA"
+REDIS_VARIABLE = "SQUAREOFF_REDIS_URL"
+_REDIS_SCHEMES = ("redis://", "rediss://", "unix://")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Config:
+    """`data` is an absolute folder; it may not exist yet. `redis_url` None: the Redis that comes with squareoff."""
+
+    data: Path
+    redis_url: str | None = None
+
+    @property
+    def database(self) -> Path:
+        return self.data / "squareoff.db"
+
+    @property
+    def reference(self) -> Path:
+        """The trader's own calendars and instruments; they win over the shipped ones."""
+        return self.data / "reference"
+
+    def make_data_folder(self) -> None:
+        """What somebody trades is nobody else's business: 0700. A folder that is there stays as it is.
+
+        Raises BadInput if it cannot be made."""
+        try:
+            self.data.mkdir(mode=0o700, parents=True, exist_ok=True)
+        except (OSError, ValueError) as error:
+            raise _not_usable(self.data, error) from error
+
+
+def load_config(
+    environ: Mapping[str, str], *, data: Path | None = None, demo: bool = False, redis_url: str | None = None
+) -> Config:
+    """`data`, `redis_url`: as given on the command line, None = not given. `demo`: the data of the last demo.
+
+    Raises BadInput: a folder or an address that cannot be one. Nothing is made or opened here."""
+    folder = data or Path(environ.get(DATA_VARIABLE) or _usual_folder())
+    try:
+        folder = folder.expanduser().absolute()
+    except (OSError, RuntimeError) as error:
+        raise _not_usable(folder, error) from error
+    return Config(data=folder / "demo" if demo else folder, redis_url=_redis_url(redis_url, environ))
+
+
+def _usual_folder() -> str:
+    from platformdirs import user_data_dir
+
+    return user_data_dir("squareoff", appauthor=False)
+
+
+def _redis_url(given: str | None, environ: Mapping[str, str]) -> str | None:
+    url = given or environ.get(REDIS_VARIABLE) or None
+    if url is not None and not url.startswith(_REDIS_SCHEMES):
+        # the address may carry a password: it is not repeated here
+        raise BadInput("redis_url", "is not the address of a Redis", "write it like redis://localhost:6379/0")
+    return url
+
+
+def _not_usable(folder: Path, error: Exception) -> BadInput:
+    why = getattr(error, "strerror", None) or str(error)
+    return BadInput("data", f"the folder {folder} cannot be used: {why}", "name another one with --data DIR")
