@@ -94,7 +94,9 @@ def fill(qty: str | Decimal, price: str | Decimal = BOUGHT_AT, trade: str | None
     return Fill(trade_id=TradeId(trade or f"T{next(_trade)}"), qty=Decimal(qty), price=Decimal(price), at=BUY_AT)
 
 
-def report(run: Run, slot: SlotName, status: OrderStatus, *fills: Fill, attempt: int = -1, reason: str = "") -> OrderReport:
+def report(
+    run: Run, slot: SlotName, status: OrderStatus, *fills: Fill, attempt: int = -1, reason: str = ""
+) -> OrderReport:
     """The broker's word on an attempt of `run`: what it filled before, and `fills`."""
     order = run.slot(slot).attempts[attempt]
     return OrderReport(

@@ -155,7 +155,7 @@ def test_while_one_of_two_orders_under_one_id_is_open_the_id_is_open() -> None:
     book.submit(order(), NOW)
     book.on_tick(tick("1540"))
     told = book.submit(order(), NOW)
-    assert (told.status, told.qty, told.filled_qty) == (OrderStatus.OPEN, 20, 10)
+    assert (told.status, told.qty, told.filled_qty) == (OrderStatus.OPEN, Decimal(20), Decimal(10))
 
 
 def test_what_cannot_be_recorded_does_not_happen() -> None:

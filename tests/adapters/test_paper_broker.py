@@ -372,6 +372,23 @@ async def test_an_answer_nobody_asked_for_is_never_taken_for_the_next_orders_ans
         await broker.close()
 
 
+async def test_a_connection_on_which_the_venue_speaks_unasked_carries_no_order() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        broker = PaperBroker(f"http://127.0.0.1:{listener.getsockname()[1]}", facts=IMPATIENT)
+        await broker.warm()
+        first, _ = listener.accept()
+        with first:
+            first.sendall(http(200, placed()))
+            for _ in range(10):  # our loop reads it before the order is sent
+                await asyncio.sleep(0)
+            with pytest.raises(OutcomeUnknown, match="no answer within"):
+                await broker.submit(order(), open_gate)
+            first.setblocking(False)
+            with contextlib.suppress(ConnectionError, BlockingIOError):
+                assert first.recv(1 << 16) == b""
+        await broker.close()
+
+
 async def test_a_cancelled_send_is_not_sent_again_and_its_connection_is_not_used_again() -> None:
     async with ScriptedVenue(None, http(200, placed())) as venue:
         broker = PaperBroker(venue.url)
@@ -653,7 +670,7 @@ async def test_a_tape_plays_on_time_and_skips_what_is_past(start: Start, clock: 
         await eventually(is_filled)
         report = await broker.find(ENTRY)
         assert report is not None
-        assert (report.fills[0].price, report.fills[0].at) == (1542, NOW + timedelta(seconds=5))
+        assert (report.fills[0].price, report.fills[0].at) == (Decimal(1542), NOW + timedelta(seconds=5))
 
 
 async def test_a_tape_is_a_plain_table_and_a_bad_line_is_named(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from redis.retry import Retry
 
 from samples import INFY, PLAN, bought, ready, running, sl_pending, tick
 from squareoff.adapters.redis import keys
-from squareoff.adapters.redis.line import SCRIPT_VERSION, SCRIPTS, script_text
+from squareoff.adapters.redis.line import SCRIPT_VERSION, SCRIPTS, Line, script_text
 from squareoff.adapters.redis.server import RedisServer
 from squareoff.adapters.redis.store import RedisRuntimeStore
 from squareoff.core.events import Event
@@ -48,6 +48,11 @@ def own_server(tmp_path: Path) -> Iterator[RedisServer]:
 def admin(server: RedisServer, *command: str) -> object:
     with redis.Redis.from_url(server.url, decode_responses=True, retry=Retry(NoBackoff(), 0)) as client:
         return client.execute_command(*command)
+
+
+def gone(server: RedisServer) -> None:
+    while server.is_alive():
+        time.sleep(0.01)
 
 
 @asynccontextmanager
@@ -188,17 +193,18 @@ async def test_a_flushed_redis_is_noticed_and_no_claim_is_made_in_it(own_server:
 
 
 async def test_a_redis_that_was_killed_and_came_back_with_its_data_is_not_believed(own_server: RedisServer) -> None:
+    admin(own_server, "CONFIG", "SET", "appendfsync", "always")  # so that all of it does come back
     async with holding(own_server) as store:
         pid = own_server.pid
         assert pid is not None
         os.kill(pid, signal.SIGKILL)
-        while own_server.is_alive():
-            await asyncio.sleep(0.01)
+        await asyncio.to_thread(gone, own_server)
         with pytest.raises(StoreUnavailable):
             await stop_loss(store)
         own_server.start()
-        assert not await store.is_intact(A1)
         assert await stop_loss(store) is Claim.DAMAGED
+        assert (await store.look(A1)).runtimes[SEVEN]["state"] == "bought"  # it is all there, and yet
+        assert not await store.is_intact(A1)
         async with opened(own_server.url, owner="worker-2") as other:
             assert not await other.is_intact(A1)
             assert await stop_loss(other) is Claim.DAMAGED
@@ -282,6 +288,8 @@ async def test_a_run_that_is_missing_alone_is_damage(own_server: RedisServer) ->
         admin(own_server, "DEL", keys.runtime_key(A1, SEVEN))
         assert await stop_loss(store) is Claim.DAMAGED
         assert await store.settle(bought(), fence=Fence(1), request_id="s1") is Claim.DAMAGED
+        again = bought()
+        assert await store.arm(replace(again, version=again.version + 1)) is Claim.DAMAGED
         assert admin(own_server, "EXISTS", keys.runtime_key(A1, SEVEN)) == 0
 
 
@@ -330,6 +338,31 @@ async def test_a_rebuild_that_was_cut_short_leaves_nothing_that_could_be_believe
         await store.rebuild(account, runs)
         assert await store.is_intact(account)
         assert len((await store.look(account)).runtimes) == 500
+
+
+async def test_nobody_believes_an_old_epoch_while_a_rebuild_is_under_way(redis_server: RedisServer) -> None:
+    account = AccountId(f"under-way-{next(_account_number)}")
+    async with opened(redis_server.url) as one, opened(redis_server.url, owner="worker-2") as two:
+        await one.rebuild(account, many(account, 1))
+        assert await two.is_intact(account)
+        line = Line(redis_server.url, timeout_s=1)
+        server = await line.connected()
+        await line.script("rebuild_begin", (keys.epoch_key(account),), (server,), server=server)
+        await line.close()
+        assert [await one.is_intact(account), await two.is_intact(account)] == [False, False]
+        assert await one.settle(many(account, 1)[0], fence=Fence(1), request_id="s") is Claim.DAMAGED
+
+
+@pytest.mark.parametrize("step", ["rebuild_delete", "rebuild_write", "rebuild_end"])
+async def test_a_rebuild_that_was_overtaken_takes_no_further_step(redis_server: RedisServer, step: str) -> None:
+    epoch_key = keys.epoch_key(AccountId(f"overtaken-{next(_account_number)}"))
+    line = Line(redis_server.url, timeout_s=1)
+    server = await line.connected()
+    first, second = [await line.script("rebuild_begin", (epoch_key,), (server,), server=server) for _ in range(2)]
+    others = (epoch_key.replace("epoch", "events"),)
+    assert await line.script(step, (epoch_key, *others), (first, server), server=server) == "busy"
+    assert await line.script(step, (epoch_key, *others), (second, server), server=server) == "ok"
+    await line.close()
 
 
 async def test_two_rebuilds_at_once_never_mix(redis_server: RedisServer) -> None:

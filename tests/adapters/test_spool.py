@@ -217,15 +217,29 @@ def test_a_second_process_is_told_who_holds_the_account_until_that_one_dies(tmp_
 
 
 @pytest.mark.processes
-def test_a_program_we_started_does_not_keep_the_lease_alive(tmp_path: Path) -> None:
+def test_a_program_we_started_does_not_keep_the_lease_alive_after_us(tmp_path: Path) -> None:
     lease = FileLease(tmp_path, AccountId("A1"))
     lease.acquire()
-    child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE, close_fds=False)
-    lease.release()
-    following = FileLease(tmp_path, AccountId("A1"))
-    following.acquire()
-    child.communicate(b"\n")
+    script = [sys.executable, "-c", "print('up', flush=True); input()"]
+    with subprocess.Popen(script, stdin=subprocess.PIPE, stdout=subprocess.PIPE, close_fds=False) as child:
+        assert child.stdout is not None
+        assert child.stdout.readline() == b"up\n"
+        lease._close()  # as if we had died
+        following = FileLease(tmp_path, AccountId("A1"))
+        following.acquire()
+        child.communicate(b"\n")
     assert following.is_held
+
+
+@pytest.mark.processes
+def test_a_released_lease_is_free_at_once_even_while_a_program_is_being_started(tmp_path: Path) -> None:
+    lease = FileLease(tmp_path, AccountId("A1"))
+    lease.acquire()
+    assert lease._fd is not None
+    copy = os.dup(lease._fd)  # what a child holds between fork and exec
+    lease.release()
+    FileLease(tmp_path, AccountId("A1")).acquire()
+    os.close(copy)
 
 
 def _sleep_in_child(ready: object, done: object) -> None:
@@ -242,14 +256,16 @@ def test_a_forked_child_neither_holds_the_lease_nor_keeps_it_alive(tmp_path: Pat
     ready, done = context.Event(), context.Event()
     child = context.Process(target=_sleep_in_child, args=(ready, done))
     child.start()
-    ready.wait()
-    assert lease.is_held  # the child closing its copy does not unlock ours
-    with pytest.raises(AlreadyRunning):
+    try:
+        ready.wait()
+        assert lease.is_held  # the child closing its copy does not unlock ours
+        with pytest.raises(AlreadyRunning):
+            FileLease(tmp_path, AccountId("A1")).acquire()
+        lease._close()  # as if we had died
         FileLease(tmp_path, AccountId("A1")).acquire()
-    lease.release()
-    FileLease(tmp_path, AccountId("A1")).acquire()
-    done.set()
-    child.join()
+    finally:
+        done.set()
+        child.join()
 
 
 def test_a_deleted_lock_file_is_taken_again_before_anybody_else_can(tmp_path: Path) -> None:

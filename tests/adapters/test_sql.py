@@ -304,8 +304,7 @@ async def test_two_hundred_saves_at_once_wait_for_the_disk_a_few_times(database:
 
 
 async def test_a_question_does_not_wait_for_the_disk(database: Database, records: SqlRecords) -> None:
-    with closing(sqlite3.connect(database.path, isolation_level=None)) as other:
-        other.execute("BEGIN IMMEDIATE")
+    with held_up(database):
         assert await records.open_runs(PAPER) == ()
 
 
@@ -323,17 +322,29 @@ async def test_one_that_fails_takes_no_other_with_it(database: Database, records
     fence = await lease(records)
     run = await a_ready_run(database, records, fence)
     records.write(a_line("before"))
-    answers = await asyncio.gather(
-        records.save(replace(run, version=1), fence),
-        records.save(replace(run, version=2, stop_price=1.5), fence),  # type: ignore[arg-type]
-        records.save(replace(run, version=3), Fence(99)),
-        records.save(replace(run, version=4), fence),
-        return_exceptions=True,
-    )
-    assert [type(answer).__name__ for answer in answers] == ["NoneType", "TypeError", "FenceLost", "NoneType"]
+    half = replace(run, version=5, exit=run.exit.with_next_attempt(run.key, SlotName.EXIT, 1.5))  # type: ignore[arg-type]
+    with held_up(database):
+        answers = asyncio.gather(
+            records.save(replace(run, version=1), fence),
+            records.save(replace(run, version=2), Fence(99)),
+            records.save(replace(run, version=3), fence),
+            records.save(half, fence),
+            return_exceptions=True,
+        )
+        await asyncio.sleep(0.1)
+    assert [type(answer).__name__ for answer in await answers] == ["NoneType", "FenceLost", "NoneType", "TypeError"]
     (stored,) = await records.open_runs(PAPER)
-    assert stored.version == 4
+    assert stored == replace(run, version=3)
     assert texts(database) == ["before"]
+
+
+@contextmanager
+def held_up(database: Database) -> Iterator[None]:
+    """Another process writes: what is asked meanwhile waits, and is then done together."""
+    with closing(sqlite3.connect(database.path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        yield
+        other.execute("ROLLBACK")
 
 
 async def test_who_stops_waiting_does_not_stop_the_work(database: Database, records: SqlRecords) -> None:
@@ -442,6 +453,14 @@ async def test_a_full_disk_is_told_as_such_and_is_over_when_there_is_room(databa
     try:
         fence = await lease(records)
         run = await a_ready_run(database, records, fence)
+        with held_up(database):
+            first = asyncio.ensure_future(records.next_run_id())
+            await asyncio.sleep(0.1)
+            small, large = replace(run, version=1), replace(run, detail="y" * 100_000, version=2)
+            both = asyncio.gather(records.save(small, fence), records.save(large, fence), return_exceptions=True)
+            await asyncio.sleep(0.1)
+        assert await first == run.plan.run_id + 1
+        assert [type(answer) for answer in await both] == [RecordsUnavailable, RecordsUnavailable]
         records.write(a_line("x" * 100_000))
         with pytest.raises(RecordsUnavailable, match="cannot grow: the disk is full; free some space"):
             await records.flush()
@@ -471,13 +490,11 @@ async def test_a_lock_held_too_long_is_told_as_such(path: Path, monkeypatch: pyt
 
 
 async def test_the_write_of_another_process_is_waited_for(database: Database, records: SqlRecords) -> None:
-    with closing(sqlite3.connect(database.path, isolation_level=None)) as other:
-        other.execute("BEGIN IMMEDIATE")
+    with held_up(database):
         asked = asyncio.ensure_future(records.next_run_id())
         await asyncio.sleep(0.2)
         assert not asked.done()
-        other.execute("ROLLBACK")
-        assert await asked == 1
+    assert await asked == 1
 
 
 async def test_a_file_replaced_under_us_is_noticed(database: Database, records: SqlRecords, path: Path) -> None:
@@ -485,6 +502,9 @@ async def test_a_file_replaced_under_us_is_noticed(database: Database, records: 
     moved = path.rename(path.with_suffix(".moved"))  # noqa: ASYNC240
     with pytest.raises(RecordsUnavailable, match="was deleted or replaced"):
         await records.next_run_id()
+    with pytest.raises(RecordsUnavailable, match="was deleted or replaced"):
+        StrategyStore(database).list()
+    assert not path.exists()  # noqa: ASYNC240
     moved.rename(path)
     assert await records.next_run_id() == 2
 

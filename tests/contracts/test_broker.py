@@ -135,7 +135,7 @@ async def first(updates: AsyncIterator[OrderReport], wanted: Callable[[OrderRepo
 async def test_an_accepted_order_is_received_and_not_yet_filled(venue: Venue) -> None:
     await venue.tick(INFY, "1540")
     report = await venue.broker.submit(order(), open_gate)
-    assert (report.client_order_id, report.status, report.filled_qty) == (ENTRY, OrderStatus.OPEN, 0)
+    assert (report.client_order_id, report.status, report.filled_qty) == (ENTRY, OrderStatus.OPEN, Decimal(0))
     assert await venue.broker.find(ENTRY) == report
     assert await venue.broker.orders() == [report]
     assert await venue.broker.positions() == []
@@ -284,7 +284,7 @@ async def test_a_venue_without_ids_makes_a_second_live_order_and_tells_both_as_o
     await venue.tick(INFY, "1540")
     report = await venue.broker.find(ENTRY)
     assert report is not None
-    assert (report.qty, report.filled_qty, report.status) == (100, 100, OrderStatus.FILLED)
+    assert (report.qty, report.filled_qty, report.status) == (Decimal(100), Decimal(100), OrderStatus.FILLED)
     assert len(await venue.broker.orders()) == 2
     assert await venue.broker.positions() == [Position(symbol=INFY, product=Product.MIS, net_qty=Decimal(100))]
 

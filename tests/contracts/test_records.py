@@ -308,6 +308,7 @@ async def test_late_news_opens_an_archived_run_again_even_beside_its_successor(w
     found = replace(given_up, entry=given_up.entry.with_current(fills=(late,)), version=3)
     await world.records.save(found, fence)
     assert await world.records.open_runs(PAPER) == (found, successor)
+    assert await world.records.void_entry(skipped(successor), fence)
     third = await world.unstored(strategy_id=run.plan.strategy_id)
     with pytest.raises(BadInput, match="run 1 of infy"):
         await world.records.add_run(third, fence)
@@ -316,9 +317,12 @@ async def test_late_news_opens_an_archived_run_again_even_beside_its_successor(w
 async def test_an_older_snapshot_never_overwrites_a_newer_one(world: World) -> None:
     fence = await world.lease()
     run = await world.ready_run(fence)
-    newer, older = replace(run, detail="newer", version=3), replace(run, detail="older", version=2)
+    licensed = buying(run, fence)
+    assert await world.records.license_entry(licensed, fence)
+    newer = replace(licensed, detail="newer", version=3)
     await world.records.save(newer, fence)
-    await world.records.save(older, fence)
+    await world.records.save(replace(licensed, detail="older", version=2), fence)
+    await world.records.save(run, fence)
     assert await world.records.open_runs(PAPER) == (newer,)
 
 

@@ -302,6 +302,8 @@ async def test_two_workers_of_one_lease_never_hold_a_run_together(store: Lookabl
     other = world.worker("worker-2")
     assert await claim(store, world.mine(running()), Event.BUY) is Claim.OK
     assert await claim(other, world.mine(running()), Event.BUY, request="other") is Claim.BUSY
+    await settle(other, world.mine(running()), request="other")
+    await other.release(RunId(42), world.account, fence=Fence(1))
     assert (await store.look(world.account)).locks == {SEVEN: "1:worker-1"}
 
 

@@ -171,11 +171,7 @@ def test_a_send_that_ended_with_nothing_is_a_try_and_one_that_filled_is_not() ->
     assert sent(bought(), SlotName.EXIT).exit.tries == 0
 
 
-@given(
-    st.lists(
-        st.tuples(st.sampled_from(OrderStatus), st.lists(st.integers(1, 9), max_size=4)), max_size=8
-    )
-)
+@given(st.lists(st.tuples(st.sampled_from(OrderStatus), st.lists(st.integers(1, 9), max_size=4)), max_size=8))
 def test_whatever_the_order_of_its_reports_an_attempt_counts_each_fill_once_and_ends_once(
     told: list[tuple[OrderStatus, list[int]]],
 ) -> None:

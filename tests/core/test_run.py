@@ -243,7 +243,8 @@ def test_a_try_that_never_left_repeats_the_same_attempt_under_the_same_id() -> N
 
 
 @pytest.mark.parametrize(
-    "cause", [Cause.TOKEN_INVALID, Cause.CORRUPTED, Cause.RETRIES_EXHAUSTED, Cause.LOCK_STUCK, Cause.IMPOSSIBLE_TRANSITION]
+    "cause",
+    [Cause.TOKEN_INVALID, Cause.CORRUPTED, Cause.RETRIES_EXHAUSTED, Cause.LOCK_STUCK, Cause.IMPOSSIBLE_TRANSITION],
 )
 def test_safety_abort_fails_a_run_that_is_buying_and_says_why(cause: Cause) -> None:
     """Spec 5.5: running -> failed on token, corruption, repeated failures, stuck lock, invalid transition"""

@@ -56,6 +56,7 @@ class FileLease:
         """Give it back. The file stays: deleting it could let two processes lock two files of one name."""
         if self._fd is not None:
             os.ftruncate(self._fd, 0)
+            fcntl.flock(self._fd, fcntl.LOCK_UN)  # closing is not enough: a program just being started has a copy
             self._close()
 
     def _take(self) -> None:
@@ -103,7 +104,7 @@ def _forget_in_child() -> None:
         lease._close()
 
 
-
+os.register_at_fork(after_in_child=_forget_in_child)
 
 
 def machine_id(folder: Path) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import importlib
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -38,10 +38,10 @@ _NOT_DONE, _WRONG_INPUT = 1, 2
 class _Commands(TyperGroup):
     """Every error a person can mend is one sentence on stderr; a traceback is always a bug of ours."""
 
-    def main(self, args: Sequence[str] | None = None, prog_name: str | None = None, **extra: Any) -> Any:
+    def main(self, *args: Any, **extra: Any) -> Any:
         extra["standalone_mode"] = False
-        arguments = list(sys.argv[1:] if args is None else args)
-        sys.exit(_told(lambda: super(_Commands, self).main(arguments, prog_name or "squareoff", **extra)))
+        extra["prog_name"] = "squareoff"
+        sys.exit(_told(lambda: super(_Commands, self).main(*args, **extra)))
 
 
 def _told(work: Callable[[], Any]) -> int:
@@ -55,6 +55,8 @@ def _told(work: Callable[[], Any]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return _NOT_DONE
     except typer.Abort:
+        if not sys.stdin.isatty():
+            sys.stderr.write("\n")  # after a question that nobody could answer
         return _say("nothing was changed", _NOT_DONE)
     except SquareoffError as error:
         return _say(str(error), _NOT_DONE)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from datetime import datetime
 from decimal import ROUND_HALF_EVEN, Decimal
@@ -52,6 +53,14 @@ def money(value: Decimal | None) -> str:
     return f"{value:,.{max(decimals, 2)}f}"
 
 
+_PLAIN_NUMBER = re.compile(r"(?<![\w.,:/-])\d{4,12}(\.\d+)?(?![\w:/-])", re.ASCII)
+
+
+def with_separators(text: str) -> str:
+    """Prices inside a sentence as `money` writes them; ids, times and days stay as they are."""
+    return _PLAIN_NUMBER.sub(lambda number: money(Decimal(number[0])), text)
+
+
 def quantity(value: Decimal) -> str:
     exponent = value.normalize().as_tuple().exponent
     return f"{value:,.{max(-exponent, 0) if isinstance(exponent, int) else 0}f}"
@@ -67,8 +76,11 @@ def local(instant: datetime | None, zone: ZoneInfo) -> str | None:
 
 
 def exact(value: Decimal | None) -> str | None:
-    """Money as text, so that no JSON reader makes a float of it."""
-    return None if value is None else f"{value:f}"
+    """Money as text, so that no JSON reader makes a float of it; one text for one value."""
+    if value is None:
+        return None
+    digits = f"{value:f}"
+    return digits.rstrip("0").rstrip(".") if "." in digits else digits
 
 
 def strategy_row(strategy: Strategy) -> dict[str, Any]:

@@ -34,9 +34,9 @@ from squareoff.core.strategy import Strategy
 from squareoff.core.types import StrategyId, UserId
 
 if TYPE_CHECKING:
+    from squareoff.adapters.sql.strategies import StrategyStore
     from squareoff.core.run import Run
-    from squareoff.core.session import ExchangeHours
-    from squareoff.wiring import ReferenceData, StrategyStore
+    from squareoff.wiring import ReferenceData
 
 _FIELDS_HELP = f"""--buy and --sell are wall-clock times at the exchange. --stop-loss is a price (1540), a percentage
 below the average fill (1.5%) or points below it (20pts). Written out, the defaults are: exchange {DEFAULT_EXCHANGE},
@@ -62,7 +62,9 @@ Also known in it: name, repeat, product, account. All of it is told in docs/stra
 
 def register(app: typer.Typer) -> None:
     # "-5" must be read as a quantity that is refused, not as an option nobody knows
-    app.command("add", help=ADD_HELP, context_settings={"ignore_unknown_options": True, "allow_extra_args": True})(_add)
+    app.command("add", help=ADD_HELP, context_settings={"ignore_unknown_options": True, "allow_extra_args": True})(
+        _add
+    )
     app.command("list", help="All strategies, each with the state of its latest run.")(_list)
     app.command("show", help="One strategy with its runs, their orders and fills.")(_show)
     app.command("rm", help="Remove a strategy. Its runs and their story are kept.")(_rm)
@@ -116,7 +118,9 @@ def _refuse_stray(extra: Sequence[str], positional: Iterable[str | None]) -> Non
     for text in (*positional, *extra):
         if text is not None and text.startswith("--"):
             close = difflib.get_close_matches(text.partition("=")[0], _ADD_OPTIONS, n=1)
-            raise BadInput(text, "is not an option of add", f"did you mean {close[0]}?" if close else "see add --help")
+            raise BadInput(
+                text, "is not an option of add", f"did you mean {close[0]}?" if close else "see add --help"
+            )
     if extra:
         raise BadInput(extra[0], "is one word too many", "write add NAME SYMBOL QTY, then the options")
 
@@ -156,25 +160,22 @@ class _Market:
             return self.reference.instruments.find(draft.symbol)
         except UnknownSymbol as error:
             wrong = f"{draft.symbol[:60]!r} is not in the list of instruments"
-            raise BadInput(f"{prefix}symbol", wrong, error.hint) from error
-
-    def hours(self, instrument: Instrument) -> ExchangeHours:
-        return self.reference.hours[instrument.exchange]
+            raise BadInput(f"{prefix}symbol", wrong, error.hint[:1].lower() + error.hint[1:]) from error
 
     def check(self, where: str, draft: Draft, price: Decimal | None) -> list[str]:
         """Refuse what cannot be traded. Returns what is worth a warning."""
         prefix = f"{where}: " if where else ""
         instrument = self.instrument(draft, prefix)
-        hours = self.hours(instrument)
-        day, warnings = self.now.astimezone(hours.zone).date(), []
-        check(draft, instrument=instrument, hours=hours, trading_day=day, price=price, where=where)
+        hours, warnings = self.reference.hours[instrument.exchange], []
+        day, session = self.now.astimezone(hours.zone).date(), None
         try:
             calendar = self.reference.calendar(instrument.exchange)
             session = next_session_for(draft.as_strategy(StrategyId(0), UserId(0)), calendar, self.now)
-        except UnknownYear as error:
-            return [f"{prefix}{error}"]
-        check(draft, instrument=instrument, hours=hours, trading_day=session.day, where=where)
-        if warning := closing_auction_warning(draft, instrument=instrument, session=session):
+            day = session.day
+        except UnknownYear as error:  # it can be saved; it will not be armed
+            warnings.append(f"{prefix}{error}")
+        check(draft, instrument=instrument, hours=hours, trading_day=day, price=price, where=where)
+        if session and (warning := closing_auction_warning(draft, instrument=instrument, session=session)):
             warnings.append(f"{prefix}{warning}")
         return warnings
 
@@ -262,7 +263,18 @@ def _print_list(strategies: Sequence[Strategy], latest: dict[StrategyId, Run | N
     from squareoff.apps.formats import console, quantity
 
     table = Table(box=None, header_style="bold", pad_edge=False)
-    for heading in ("name", "symbol", "qty", "buy", "sell", "stop-loss", "repeat", "product", "account", "latest run"):
+    for heading in (
+        "name",
+        "symbol",
+        "qty",
+        "buy",
+        "sell",
+        "stop-loss",
+        "repeat",
+        "product",
+        "account",
+        "latest run",
+    ):
         table.add_column(heading, justify="right" if heading in ("qty", "stop-loss") else "left", overflow="fold")
     for s in strategies:
         times = (f"{s.buy_time:%H:%M:%S}", f"{s.sell_time:%H:%M:%S}")

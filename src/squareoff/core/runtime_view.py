@@ -17,7 +17,7 @@ from squareoff.core.machine import EXIT_OPEN, State
 from squareoff.core.orders import SlotPhase
 from squareoff.core.run import Run
 from squareoff.core.strategy import StopLossKind
-from squareoff.core.triggers import MICROSECOND, entry_open_until
+from squareoff.core.triggers import MICROSECOND, entry_open_until, timers
 from squareoff.core.types import Exposure, Product, StrategyId, Symbol, Tick
 
 
@@ -293,6 +293,7 @@ TIMER_MEANING: Mapping[str, str] = {
     "sell": "SELL time",
     "close": "the exchange's session ends",
     "retry": "the open slot is tried again",
+    "check": "the run is looked at again",
 }
 """Sorted set `timers:{account}`: member `id:name`, score in milliseconds since 1970 UTC."""
 
@@ -341,18 +342,19 @@ def named_timers(run: Run) -> dict[str, int]:
 
     While `ready` it also shows the SELL timer, as the specification asks; it is gone from `sl_pending` on.
     """
-    plan, at = run.plan, {}
+    plan = run.plan
+    name_of = {
+        plan.buy_at: "buy",
+        plan.buy_until + MICROSECOND: "buy_until",
+        entry_open_until(run): "entry_until",
+        plan.closes_at: "close",
+        run.retry_at: "retry",
+        plan.sell_at: "sell",
+    }
+    named = {name_of.get(instant, "check"): milliseconds(instant) for instant in timers(run)}
     if run.state is State.READY:
-        at = {"buy": plan.buy_at, "buy_until": plan.buy_until + MICROSECOND, "sell": plan.sell_at}
-    elif run.state is State.RUNNING:
-        at = {"entry_until": entry_open_until(run), "sell": plan.sell_at}
-    elif run.state is State.BOUGHT:
-        at = {"sell": plan.sell_at, "close": plan.closes_at}
-    elif run.state in EXIT_OPEN or run.entry.phase is SlotPhase.WATCH:
-        at = {"close": plan.closes_at}
-    if run.retry_at is not None and run.state is not State.READY:
-        at["retry"] = run.retry_at
-    return {name: milliseconds(instant) for name, instant in at.items()}
+        named["sell"] = milliseconds(plan.sell_at)
+    return named
 
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)

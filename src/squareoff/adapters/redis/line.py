@@ -16,10 +16,10 @@ from typing import Any, Final
 
 from hiredis import pack_command
 from redis.asyncio import Connection, ConnectionPool
+from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import NoScriptError, ResponseError
-from redis.retry import Retry
 
 from squareoff.adapters.redis.server import check_server
 from squareoff.core.runtime_view import TIMER_MEANING

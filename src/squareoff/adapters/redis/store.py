@@ -14,9 +14,9 @@ from itertools import islice
 from typing import Any, Final, TypeVar
 
 from redis.asyncio import Redis
+from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError, ResponseError
-from redis.retry import Retry
 
 from squareoff.adapters.redis import keys as k
 from squareoff.adapters.redis.line import SCRIPT_VERSION, Line, NotOurRedis

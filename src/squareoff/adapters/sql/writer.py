@@ -182,7 +182,7 @@ class Writer:
             if self._connection is None:
                 self._connection = self._database.connect()
             else:
-                pass
+                self._database.check_file()
             yield self._connection
 
     def _write_lines(self, connection: Connection) -> None:

@@ -11,8 +11,8 @@ from pathlib import Path
 from squareoff.core.types import Symbol, Tick
 from squareoff.ports import Clock
 
-
 LONGEST_SLEEP_S = 1.0
+"""Then the clock is asked again: a paced one may have been started anew meanwhile."""
 
 
 class Tape:
