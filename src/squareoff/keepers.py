@@ -175,9 +175,14 @@ class Keepers:
     async def _rebuild_redis(self) -> None:
         self.engine.redis_damaged.set()
         self.engine.say(JournalKind.REDIS, "Redis is not the one we wrote: none of it is believed")
-        runs = list(self.engine.board.runs.values())
-        await self.runtime.rebuild(self.engine.account, runs)
-        self.engine.redis_damaged.clear()
+        while self.engine.redis_damaged.is_set():
+            self.engine.redis_damaged.clear()  # first: what moves during the rebuild sets it again
+            runs = list(self.engine.board.runs.values())
+            try:
+                await self.runtime.rebuild(self.engine.account, runs)
+            except StoreUnavailable:
+                self.engine.redis_damaged.set()
+                raise
         for run in runs:
             self.engine.say(JournalKind.REDIS, f"rebuilt in Redis as {run.state} from memory and SQL", run)
             self.engine.wake(run.plan.run_id)

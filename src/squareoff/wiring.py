@@ -10,16 +10,23 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
+from decimal import Decimal
+from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, TypeVar, cast
 
 from squareoff.core.bad_input import BadInput
-from squareoff.core.types import AccountId, StrategyId
+from squareoff.core.types import AccountId, StrategyId, Symbol
 from squareoff.ports import Clock, JournalKind, Records
 
 if TYPE_CHECKING:
+    from redis import Redis
     from sqlalchemy.engine import Connection
 
+    from squareoff.adapters.brokers.paper.ledger import LedgerAudit
+    from squareoff.adapters.clock import PacedClock
+    from squareoff.adapters.feeds.recorded import RecordedData
+    from squareoff.adapters.redis.server import RedisServer
     from squareoff.adapters.sql.database import Database
     from squareoff.adapters.sql.strategies import StrategyStore
     from squareoff.config import Config
@@ -29,9 +36,13 @@ if TYPE_CHECKING:
     from squareoff.core.strategy import Plan, Strategy
     from squareoff.simulation.replay import World
 
+_Word = TypeVar("_Word", bound=StrEnum)
+
 REPLAY_ACCOUNT = AccountId("replay")
 DATABASE_NAME = "squareoff.db"
 REFERENCE_NAME = "reference"
+REDIS_TIMEOUT_S = 0.25
+"""A Redis that hangs holds up an exit for no longer than this."""
 
 
 class _NoAlerts:
@@ -111,6 +122,81 @@ def replay_world(start: datetime) -> World:
         ignored=lambda: dict(listener.ignored),
         close=close,
     )
+
+
+def recorded_data(
+    paths: Sequence[Path],
+    *,
+    bars_labelled: str,
+    quote: str,
+    exchange: str,
+    symbol: str | None,
+    hours_of: Callable[[Symbol], ExchangeHours],
+) -> RecordedData:
+    """Recorded ticks and bars, read and checked. Raises BadInput, which names the file and the line."""
+    from squareoff.adapters.feeds.recorded import BarsLabelled, Quote, ReadOptions, load
+
+    options = ReadOptions(
+        exchange=exchange.upper(),
+        bars_labelled=_choice(BarsLabelled, bars_labelled, "--bars-labelled"),
+        quote=_choice(Quote, quote, "--quote"),
+        symbol=None if symbol is None else Symbol(symbol.upper()),
+    )
+    return load(paths, options=options, hours_of=hours_of)
+
+
+def _choice(kind: type[_Word], text: str, option: str) -> _Word:
+    try:
+        return kind(text)
+    except ValueError:
+        raise BadInput(option, f"{text!r} is not known", f"one of {', '.join(kind)}") from None
+
+
+# ------------------------------------------------------------------ processes
+
+
+def embedded_redis(folder: Path) -> RedisServer:
+    """The Redis server that comes with squareoff, not started yet."""
+    from squareoff.adapters.redis.server import RedisServer
+
+    return RedisServer(folder)
+
+
+def paced_clock(points: Sequence[tuple[float, datetime]], file: Path) -> PacedClock:
+    """A clock on a timetable that other processes read from `file`, not started yet."""
+    from squareoff.adapters.clock import PacedClock
+
+    return PacedClock.prepare(points, file)
+
+
+def paper_audit(folder: Path) -> LedgerAudit:
+    """What the paper broker's own book in `folder` proves, and nothing else."""
+    from squareoff.adapters.brokers.paper.ledger import audit, read_ledger
+
+    return audit(read_ledger(folder / "ledger.jsonl").lines)
+
+
+def last_prices(redis_url: str, account: AccountId) -> dict[Symbol, Decimal]:
+    """As Redis has them; empty while it is not there or being rebuilt."""
+    from redis.exceptions import RedisError
+
+    from squareoff.adapters.redis.keys import prices_key
+
+    try:
+        with redis_client(redis_url) as client:
+            raw: dict[bytes, bytes] = client.hgetall(prices_key(account))
+    except RedisError:
+        return {}
+    return {Symbol(symbol.decode()): Decimal(text.decode().split()[0]) for symbol, text in raw.items()}
+
+
+def redis_client(redis_url: str) -> Redis:
+    """For those who look, or break things on purpose. It never sends a command twice."""
+    from redis import Redis
+    from redis.backoff import NoBackoff
+    from redis.retry import Retry
+
+    return Redis.from_url(redis_url, retry=Retry(NoBackoff(), 0), socket_timeout=1.0)
 
 
 # ------------------------------------------------------------------ the command line
@@ -251,7 +337,7 @@ async def run_worker(settings: WorkerSettings, *, ready: Callable[[], None], sto
     database = Database.open(settings.data / DATABASE_NAME)
     records = SqlRecords(database)
     spool = FileSpool(folder / f"{account}.spool", lease.machine, lease.boot)
-    runtime = RedisRuntimeStore(settings.redis_url, owner=f"worker-{os.getpid()}")
+    runtime = RedisRuntimeStore(settings.redis_url, owner=f"worker-{os.getpid()}", timeout_s=REDIS_TIMEOUT_S)
     facts = replace(FACTS, request_timeout_s=settings.request_timeout_s, quarantine_s=settings.quarantine_s)
     broker = PaperBroker(settings.broker_url, token=settings.token, facts=facts)
     fence = await records.take_lease(account, owner=f"pid {os.getpid()}", machine=lease.machine, boot=lease.boot)

@@ -21,7 +21,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import event
+from sqlalchemy import event, insert
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.schema import CreateIndex, CreateTable
 
@@ -446,6 +446,9 @@ async def test_a_full_disk_is_told_as_such_and_is_over_when_there_is_room(databa
     def few_pages(connection: Any, record: object) -> None:
         connection.execute(f"PRAGMA max_page_count = {limit[0] or 2**31 - 2}")
 
+    def too_much(connection: Any) -> None:
+        connection.execute(insert(schema.journal), rows.journal_values(a_line("z" * 100_000)))
+
     with database.engine.connect() as connection:
         limit[0] = int(connection.exec_driver_sql("PRAGMA page_count").scalar() or 0) + 10
     event.listen(database.engine, "connect", few_pages)
@@ -456,11 +459,12 @@ async def test_a_full_disk_is_told_as_such_and_is_over_when_there_is_room(databa
         with held_up(database):
             first = asyncio.ensure_future(records.next_run_id())
             await asyncio.sleep(0.1)
-            small, large = replace(run, version=1), replace(run, detail="y" * 100_000, version=2)
-            both = asyncio.gather(records.save(small, fence), records.save(large, fence), return_exceptions=True)
+            small = replace(run, version=1)
+            both = asyncio.gather(records.save(small, fence), records._write(too_much), return_exceptions=True)
             await asyncio.sleep(0.1)
         assert await first == run.plan.run_id + 1
         assert [type(answer) for answer in await both] == [RecordsUnavailable, RecordsUnavailable]
+        assert StrategyStore(database).run(run.plan.run_id) == run, "SQLite itself had taken both back"
         records.write(a_line("x" * 100_000))
         with pytest.raises(RecordsUnavailable, match="cannot grow: the disk is full; free some space"):
             await records.flush()

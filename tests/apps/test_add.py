@@ -286,7 +286,9 @@ def test_a_year_without_a_calendar_is_warned_of_and_the_strategy_is_saved(
     monkeypatch.setattr(wiring, "now", lambda: datetime(2031, 1, 6, 2, tzinfo=UTC))
     answer = add(squareoff, "morning")
     assert answer.status == 0
-    assert answer.errors.startswith("squareoff: note: No signed-off calendar for NSE 2031, so squareoff does not know")
+    assert answer.errors.startswith(
+        "squareoff: note: No signed-off calendar for NSE 2031, so squareoff does not know"
+    )
     assert squareoff.saved == ["morning"]
 
 
@@ -323,8 +325,8 @@ def test_one_bad_strategy_in_a_file_and_none_is_saved(squareoff: Squareoff, tmp_
 def test_one_name_in_a_file_that_is_taken_and_none_is_saved(squareoff: Squareoff, tmp_path: Path) -> None:
     add(squareoff, "two")
     assert file_refused(squareoff, tmp_path, GOOD + GOOD.replace('"one"', '"two"')) == (
-        "mine.toml, strategy 2 (line 8): name: there is a strategy 'two' already; choose another name, or remove that "
-        "one first"
+        "mine.toml, strategy 2 (line 8): name: there is a strategy 'two' already; choose another name, or remove "
+        "that one first"
     )
 
 
@@ -366,10 +368,12 @@ def test_a_wrong_field_in_a_file_is_told_with_its_place(
             "its fields follow below",
         ),
         ("[[strategy]]\nname = ", "mine.toml: is not valid TOML: Invalid value (at end of document)"),
-        ("[[strategy]]\nx 1", "mine.toml: is not valid TOML: Expected '=' after a key in a key/value pair (at line 2, "
-         "column 3)"),
+        (
+            "[[strategy]]\nx 1",
+            "mine.toml: is not valid TOML: Expected '=' after a key in a key/value pair (at line 2, column 3)",
+        ),
     ],
-)  # fmt: skip
+)
 def test_a_file_that_is_no_list_of_strategies_is_refused(
     squareoff: Squareoff, tmp_path: Path, text: str, says: str
 ) -> None:
@@ -380,8 +384,8 @@ def test_a_file_that_cannot_be_read_is_refused(squareoff: Squareoff, tmp_path: P
     missing = tmp_path / "no.toml"
     says = f"squareoff: file: {missing} does not exist; name a TOML file with strategies\n"
     assert squareoff("add", "--file", str(missing)).errors == says
-    assert file_refused(squareoff, tmp_path, b"\xff\xfe").endswith("mine.toml is not UTF-8 text; name a TOML file with "
-                                                                   "strategies")  # fmt: skip
+    says = "mine.toml is not UTF-8 text; name a TOML file with strategies"
+    assert file_refused(squareoff, tmp_path, b"\xff\xfe").endswith(says)
     says = f"squareoff: file: {tmp_path} cannot be read: Is a directory; name a TOML file with strategies\n"
     assert squareoff("add", "--file", str(tmp_path)).errors == says
 
@@ -413,7 +417,9 @@ def test_a_strategy_without_a_name_gets_the_symbols(squareoff: Squareoff, tmp_pa
     assert squareoff.saved == ["a-b"]
 
 
-def test_the_file_in_the_documentation_can_be_added_and_names_every_field(squareoff: Squareoff, tmp_path: Path) -> None:
+def test_the_file_in_the_documentation_can_be_added_and_names_every_field(
+    squareoff: Squareoff, tmp_path: Path
+) -> None:
     page = (Path(__file__).parents[2] / "docs" / "strategies.md").read_text()
     file = tmp_path / "mine.toml"
     file.write_text(page.partition("```toml\n")[2].partition("```")[0])
@@ -467,9 +473,8 @@ def test_a_database_of_a_newer_version_is_refused_and_left_alone(squareoff: Squa
     before = database.read_bytes()
     for answer in (add(squareoff, "evening"), squareoff("list"), squareoff("rm", "morning", "--yes")):
         assert (answer.status, answer.output) == (2, "")
-        assert answer.errors.startswith(
-            f"squareoff: database: {database} was written by a newer squareoff (database version 9999, this one knows up "
-        )
+        says = f"squareoff: database: {database} was written by a newer squareoff (database version 9999, this one "
+        assert answer.errors.startswith(says)
         assert answer.errors.endswith("install the newer squareoff, or name another file; nothing was changed\n")
     assert database.read_bytes() == before
 

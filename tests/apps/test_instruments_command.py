@@ -53,11 +53,20 @@ def test_what_the_list_writes_as_csv_can_be_imported(squareoff: Squareoff, tmp_p
     ("text", "says"),
     [
         ("", "mine.csv: header: missing; the columns are "),
-        (MARKET.replace("0.05,1800", "half,1800"), "mine.csv, line 3: tick_size: 'half' is not right; write a number like"),
+        (
+            MARKET.replace("0.05,1800", "half,1800"),
+            "mine.csv, line 3: tick_size: 'half' is not right; write a number like",
+        ),
         (MARKET.replace("future", "bet"), "mine.csv, line 4: kind: 'bet' is not right; write share or index or "),
         (MARKET[MARKET.index("symbol") :], "mine.csv: as of: missing; "),
-        (MARKET[: MARKET.index("NSE:SHARE")], "has no instruments of an exchange squareoff knows; nothing was changed"),
-        (KITE.replace(",EQ,NSE,", ",SWAP,NSE,"), "mine.csv, line 2: instrument_type: 'SWAP' is not right; write EQ or "),
+        (
+            MARKET[: MARKET.index("NSE:SHARE")],
+            "has no instruments of an exchange squareoff knows; nothing was changed",
+        ),
+        (
+            KITE.replace(",EQ,NSE,", ",SWAP,NSE,"),
+            "mine.csv, line 2: instrument_type: 'SWAP' is not right; write EQ or ",
+        ),
         ("\0" * 200_000, "mine.csv"),
     ],
 )

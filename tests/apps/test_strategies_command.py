@@ -60,7 +60,7 @@ def _second(run: Run) -> Run:
     for name in ("entry", "exit"):
         slot = getattr(run, name)
         attempts = tuple(replace(a, client_order_id=f"{a.client_order_id[:-4]}9{name[1]}01") for a in slot.attempts)
-        run = replace(run, **{name: replace(slot, attempts=attempts)})  # type: ignore[arg-type]
+        run = replace(run, **{name: replace(slot, attempts=attempts)})
     return run
 
 
@@ -127,7 +127,7 @@ def test_removing_is_refused_with_the_reason_while_a_run_may_hold(morning: Squar
     answer = morning("rm", "morning")  # nothing is asked: there is nothing to decide
     assert (answer.status, answer.output) == (2, "")
     assert answer.errors == (
-        "squareoff: strategy: run 1 of morning on 2026-11-23 is not closed: selling: SELL time; you hold shares (50 of "
-        "NSE:INFY); it may still buy or hold; stop it, or wait until it is closed\n"
+        "squareoff: strategy: run 1 of morning on 2026-11-23 is not closed: selling: SELL time; you hold shares (50 "
+        "of NSE:INFY); it may still buy or hold; stop it, or wait until it is closed\n"
     )
     assert morning.saved == ["morning"]

@@ -377,14 +377,14 @@ def test_a_label_is_shown_on_one_line() -> None:
 
 
 def test_no_answer_from_the_broker_leads_to_a_look_up_and_never_to_a_resend() -> None:
-    """Spec 10: no double BUY, no double SELL."""
+    """Spec 10.1, 10.2"""
     for state in (S.RUNNING, S.SELL_PENDING, S.SL_PENDING, S.STOP_PENDING, S.FAILED):
         for facts in ALL_FACTS:
             assert decide(state, E.UNCONFIRMED, facts.__contains__) == Go(state, (X.LOOK_UP,))
 
 
 def test_a_buy_is_sent_only_from_ready_and_again_only_while_it_may_be() -> None:
-    """Spec 10: no double BUY."""
+    """Spec 10.1"""
     senders = {
         (state, event)
         for state in State
@@ -396,7 +396,7 @@ def test_a_buy_is_sent_only_from_ready_and_again_only_while_it_may_be() -> None:
 
 
 def test_a_retry_never_changes_the_state() -> None:
-    """Spec 5.4: RETRY does NOT change strategy state."""
+    """Spec 5.4a"""
     for state in State:
         for facts in ALL_FACTS:
             cell = decide(state, E.RETRY, facts.__contains__)
@@ -404,7 +404,7 @@ def test_a_retry_never_changes_the_state() -> None:
 
 
 def test_whatever_gives_up_with_a_position_keeps_trying_to_get_out() -> None:
-    """Spec 10: never stuck in an inconsistent state. `failed` is never only a word."""
+    """Spec 10.4"""
     for state in (S.BOUGHT, S.SELL_PENDING, S.SL_PENDING, S.STOP_PENDING):
         for facts in ALL_FACTS:
             cell = decide(state, E.SAFETY_ABORT, facts.__contains__)
@@ -425,7 +425,7 @@ def test_whatever_ends_in_failed_says_so_at_once() -> None:
 
 
 def test_from_every_state_there_is_a_way_to_a_final_one() -> None:
-    """Spec 10: never stuck."""
+    """Spec 10.4"""
     reaches = set(machine.FINAL)
     while True:
         more = {

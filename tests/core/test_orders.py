@@ -10,8 +10,8 @@ from decimal import Decimal
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from samples import BUY_AT, bought, entry_told, fill, report, running, sent
 
+from samples import BUY_AT, bought, entry_told, fill, report, running, sent
 from squareoff.core.orders import (
     MAX_TRIES,
     RETRY_DELAYS_S,
@@ -127,7 +127,7 @@ def test_the_average_price_is_the_money_by_the_quantity_over_all_attempts() -> N
 
 
 def test_the_first_try_and_three_retries_fit_the_grace_of_a_buy() -> None:
-    """Spec 5.4: three retries"""
+    """Spec 5.4b"""
     assert MAX_TRIES == 1 + len(RETRY_DELAYS_S) == 4
     assert sum(RETRY_DELAYS_S) < Timing().grace_s
 

@@ -1,7 +1,6 @@
 """A run from start to end: what the specification promises, said as the trader would say it.
 
-A docstring that begins with `Spec 4:` names the line of STATE-MACHINE.md it proves; the list of test cases is made
-from them.
+A docstring `Spec 4.3` names the line of STATE-MACHINE.md a test proves; docs/test-cases.md spells the lines out.
 """
 
 from __future__ import annotations
@@ -13,6 +12,7 @@ from decimal import Decimal
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from samples import (
     BUY_AT,
     CLOSES_AT,
@@ -47,7 +47,6 @@ from samples import (
     tell,
     tick,
 )
-
 from squareoff.core.events import Cause, Event, Signal, Source
 from squareoff.core.machine import EXIT_OPEN, FINAL, Effect, State
 from squareoff.core.orders import MAX_TRIES, RESCUE_EVERY_S, AttemptPhase, SlotPhase
@@ -63,7 +62,7 @@ OPEN, FILLED, CANCELLED, REFUSED = OrderStatus.OPEN, OrderStatus.FILLED, OrderSt
 
 
 def test_start_makes_a_created_strategy_ready() -> None:
-    """Spec 4: created + start -> ready"""
+    """Spec 4.1"""
     decision = tell(CREATED, E.START)
     assert (decision.run.state, decision.effects) == (S.READY, (X.ARM,))
     assert decision.run.entry.phase is SlotPhase.NONE
@@ -71,7 +70,7 @@ def test_start_makes_a_created_strategy_ready() -> None:
 
 
 def test_buy_time_makes_ready_bought_once_the_fills_prove_it() -> None:
-    """Spec 4: ready + BUY time -> bought"""
+    """Spec 4.2"""
     sending = tell(ready(), E.BUY)
     assert (sending.run.state, sending.effects) == (S.RUNNING, (X.SEND_ENTRY,))
     assert current(sending.run, ENTRY).qty == 50
@@ -80,7 +79,7 @@ def test_buy_time_makes_ready_bought_once_the_fills_prove_it() -> None:
 
 
 def test_the_stop_loss_makes_bought_exited_by_sl() -> None:
-    """Spec 4: bought + STOPLOSS -> exited_by_sl"""
+    """Spec 4.3"""
     hit = tell(bought(), E.STOPLOSS)
     assert (hit.run.state, hit.effects) == (S.SL_PENDING, (X.DROP_SELL_TIMER, X.SEND_EXIT))
     run = exit_told(hit.run, FILLED, fill("50", "1539"))
@@ -93,7 +92,7 @@ def test_the_stop_loss_makes_bought_exited_by_sl() -> None:
 
 
 def test_sell_time_makes_bought_sold() -> None:
-    """Spec 4: bought + SELL time -> sold"""
+    """Spec 4.4"""
     run = sold()
     assert (run.state, run.cause, run.exposure, run.outcome) == (S.SOLD, Cause.SELL_TIME, Exposure.FLAT, S.SOLD)
     assert run.pnl_gross == 500
@@ -101,14 +100,14 @@ def test_sell_time_makes_bought_sold() -> None:
 
 @pytest.mark.parametrize("event", [E.SAFETY_ABORT, E.REFUSED, E.UNFILLED, E.NOT_FOUND])
 def test_a_failure_while_buying_makes_running_failed(event: Event) -> None:
-    """Spec 4: running + failure -> failed"""
+    """Spec 4.5"""
     decision = tell(running(), event)
     assert decision.run.state is S.FAILED
     assert X.ALERT in decision.effects
 
 
 def test_a_stop_while_buying_ends_stopped_when_nothing_was_bought() -> None:
-    """Spec 4: running + stop request -> stopped"""
+    """Spec 4.6"""
     run = tell(running(), E.STOP).run
     assert (run.state, run.wish, run.entry_cancel_asked) == (S.RUNNING, E.STOP, True)
     run = entry_told(run, CANCELLED)
@@ -116,7 +115,7 @@ def test_a_stop_while_buying_ends_stopped_when_nothing_was_bought() -> None:
 
 
 def test_a_stop_while_buying_squares_off_what_was_bought_all_the_same() -> None:
-    """Spec 4: running + stop request -> stopped"""
+    """Spec 4.6"""
     run = entry_told(after(running(), E.STOP), CANCELLED, fill("20"))
     assert (run.state, run.remaining_qty) == (S.BOUGHT, 20)
     wish = due(run, BUY_AT, None)
@@ -127,7 +126,7 @@ def test_a_stop_while_buying_squares_off_what_was_bought_all_the_same() -> None:
 
 
 def test_a_stop_with_a_position_squares_off_and_then_stops() -> None:
-    """Spec 4: bought + stop request -> stopped"""
+    """Spec 4.7"""
     asked = tell(bought(), E.STOP)
     assert (asked.run.state, asked.effects) == (S.STOP_PENDING, (X.DROP_SELL_TIMER, X.SEND_EXIT))
     told, news = absorb(asked.run, report(asked.run, EXIT, FILLED, fill("50")))
@@ -138,21 +137,21 @@ def test_a_stop_with_a_position_squares_off_and_then_stops() -> None:
 
 
 def test_stop_archives_a_sold_run_and_its_outcome_stays() -> None:
-    """Spec 4: sold + stop request -> stopped"""
+    """Spec 4.8"""
     decision = tell(sold(), E.STOP)
     assert (decision.run.state, decision.effects) == (S.STOPPED, (X.ARCHIVE,))
     assert (decision.run.outcome, decision.run.cause) == (S.SOLD, Cause.SELL_TIME)
 
 
 def test_stop_archives_a_run_exited_by_the_stop_loss_and_its_outcome_stays() -> None:
-    """Spec 4: exited_by_sl + stop -> stopped"""
+    """Spec 4.9"""
     decision = tell(exited_by_sl(), E.STOP)
     assert (decision.run.state, decision.effects) == (S.STOPPED, (X.ARCHIVE,))
     assert (decision.run.outcome, decision.run.cause) == (S.EXITED_BY_SL, Cause.STOP_LOSS)
 
 
 def test_stop_archives_a_failed_run_that_holds_nothing() -> None:
-    """Spec 4: failed + stop -> stopped"""
+    """Spec 4.10"""
     decision = tell(failed(), E.STOP)
     assert (decision.run.state, decision.effects) == (S.STOPPED, (X.ARCHIVE,))
     assert (decision.run.outcome, decision.run.cause) == (S.FAILED, Cause.ENTRY_REFUSED)
@@ -163,13 +162,13 @@ def test_stop_archives_a_failed_run_that_holds_nothing() -> None:
 
 @pytest.mark.parametrize("make", [running, bought, sell_pending, sl_pending, stop_pending, sold, failed, stopped])
 def test_a_second_buy_is_never_made_in_the_same_run(make: object) -> None:
-    """Spec 5.1: BUY needs position none"""
+    """Spec 5.1b"""
     run = make()  # type: ignore[operator]
     assert tell(run, E.BUY).run is run
 
 
 def test_a_token_found_invalid_when_the_buy_is_due_fails_the_run_flat() -> None:
-    """Spec 5.1: BUY needs a valid broker token"""
+    """Spec 5.1c"""
     run = running()
     over = replace(run, entry=run.entry.with_current(phase=AttemptPhase.DONE))
     run = tell(over, E.SAFETY_ABORT, cause=Cause.TOKEN_INVALID).run
@@ -183,13 +182,13 @@ def test_a_token_found_invalid_when_the_buy_is_due_fails_the_run_flat() -> None:
 
 @pytest.mark.parametrize("make", [lambda: CREATED, ready, running, sold, exited_by_sl, failed, stopped])
 def test_sell_time_sells_nothing_where_nothing_is_proven_to_be_held(make: object) -> None:
-    """Spec 5.2: SELL needs position bought"""
+    """Spec 5.2b"""
     decision = tell(make(), E.SELL)  # type: ignore[operator]
     assert X.SEND_EXIT not in decision.effects
 
 
 def test_the_stop_loss_cancels_the_sell_timer_and_keeps_the_price_that_hit_it() -> None:
-    """Spec 5.3: cancel the SELL timer, log the exit"""
+    """Spec 5.3c, 7b"""
     run = sl_pending()
     assert (run.stop_seen is not None and run.stop_seen.price) == LOW
     assert run.cause is Cause.STOP_LOSS
@@ -198,7 +197,7 @@ def test_the_stop_loss_cancels_the_sell_timer_and_keeps_the_price_that_hit_it() 
 
 @pytest.mark.parametrize("make", [sell_pending, sl_pending, stop_pending])
 def test_a_refused_sell_is_tried_three_more_times_in_the_same_state(make: object) -> None:
-    """Spec 5.4: RETRY does not change the state; applies to BUY, SELL and SL failure"""
+    """Spec 5.4a"""
     run: Run = make()  # type: ignore[operator]
     state = run.state
     for number in range(2, MAX_TRIES + 1):
@@ -212,7 +211,7 @@ def test_a_refused_sell_is_tried_three_more_times_in_the_same_state(make: object
 
 @pytest.mark.parametrize("make", [sell_pending, sl_pending, stop_pending])
 def test_after_the_third_retry_the_run_fails_still_long_and_the_rescue_goes_on(make: object) -> None:
-    """Spec 5.4: if retry #3 fails -> failed"""
+    """Spec 5.4b"""
     run: Run = make()  # type: ignore[operator]
     for _ in range(MAX_TRIES):
         run = exit_told(sent(run, EXIT), REFUSED)
@@ -227,7 +226,7 @@ def test_after_the_third_retry_the_run_fails_still_long_and_the_rescue_goes_on(m
 
 
 def test_a_buy_that_was_refused_for_now_is_tried_again_as_the_next_attempt() -> None:
-    """Spec 5.4: RETRY does not change the state; applies to BUY, SELL and SL failure"""
+    """Spec 5.4a"""
     run = running()
     run = replace(run, entry=run.entry.with_current(phase=AttemptPhase.DONE), retry_at=BUY_AT)
     decision = tell(run, E.RETRY)
@@ -247,7 +246,7 @@ def test_a_try_that_never_left_repeats_the_same_attempt_under_the_same_id() -> N
     [Cause.TOKEN_INVALID, Cause.CORRUPTED, Cause.RETRIES_EXHAUSTED, Cause.LOCK_STUCK, Cause.IMPOSSIBLE_TRANSITION],
 )
 def test_safety_abort_fails_a_run_that_is_buying_and_says_why(cause: Cause) -> None:
-    """Spec 5.5: running -> failed on token, corruption, repeated failures, stuck lock, invalid transition"""
+    """Spec 5.5"""
     decision = tell(running(), E.SAFETY_ABORT, cause=cause)
     assert (decision.run.state, decision.run.cause) == (S.FAILED, cause)
     assert decision.run.exposure is Exposure.UNKNOWN
@@ -257,7 +256,7 @@ def test_safety_abort_fails_a_run_that_is_buying_and_says_why(cause: Cause) -> N
 
 @pytest.mark.parametrize("event", [E.STOP, E.KILL])
 def test_stopping_a_strategy_that_holds_nothing_deletes_its_runtime_at_once(event: Event) -> None:
-    """Spec 5.6: any non-terminal state -> stopped; runtime, grouping and timers deleted"""
+    """Spec 5.6a, 5.6b"""
     decision = tell(ready(), event)
     assert (decision.run.state, decision.effects) == (S.STOPPED, (X.VOID_ENTRY, X.ARCHIVE))
     assert decision.run.entry.phase is SlotPhase.VOID
@@ -267,7 +266,7 @@ def test_stopping_a_strategy_that_holds_nothing_deletes_its_runtime_at_once(even
 @pytest.mark.parametrize("event", [E.STOP, E.KILL])
 @pytest.mark.parametrize("make", [running, bought, sell_pending, sl_pending, stop_pending])
 def test_stopping_from_any_state_with_an_order_or_a_position_ends_flat(make: object, event: Event) -> None:
-    """Spec 5.6: any non-terminal state -> stopped; runtime, grouping and timers deleted"""
+    """Spec 5.6a, 5.6b"""
     run: Run = make()  # type: ignore[operator]
     by_stop_loss = run.state is S.SL_PENDING
     run = after(run, event)
@@ -284,7 +283,7 @@ def test_stopping_from_any_state_with_an_order_or_a_position_ends_flat(make: obj
 
 @pytest.mark.parametrize("make", [sell_pending, stop_pending])
 def test_a_stop_loss_overtakes_an_exit_that_is_open_already(make: object) -> None:
-    """Spec 7: STOPLOSS -> sl_pending -> exited_by_sl; the SELL timer is cancelled as sl_pending is entered"""
+    """Spec 7a, 10.3"""
     decision = tell(make(), E.STOPLOSS)  # type: ignore[operator]
     assert (decision.run.state, decision.effects) == (S.SL_PENDING, (X.DROP_SELL_TIMER, X.UPGRADE_EXIT))
     run = exit_told(decision.run, FILLED, fill("50"))
@@ -293,13 +292,13 @@ def test_a_stop_loss_overtakes_an_exit_that_is_open_already(make: object) -> Non
 
 @pytest.mark.parametrize("event", [E.SELL, E.STOP, E.KILL, E.HAND_OVER, E.SESSION_CLOSED])
 def test_nothing_overtakes_a_stop_loss_that_was_hit(event: Event) -> None:
-    """Spec 7: STOPLOSS -> sl_pending -> exited_by_sl; the SELL timer is cancelled as sl_pending is entered"""
+    """Spec 7a, 10.3"""
     assert tell(sl_pending(), event).run.state is S.SL_PENDING
 
 
 @pytest.mark.parametrize("event", [E.SELL, E.STOP, E.KILL])
 def test_a_stop_loss_seen_while_buying_overrides_whatever_is_asked_first_afterwards(event: Event) -> None:
-    """Spec 7: STOPLOSS -> sl_pending -> exited_by_sl; the SELL timer is cancelled as sl_pending is entered"""
+    """Spec 7a, 10.3"""
     run = entry_told(after(running(), E.STOPLOSS), CANCELLED, fill("20"))
     assert run.state is S.BOUGHT
     run = after(run, event)
@@ -307,7 +306,7 @@ def test_a_stop_loss_seen_while_buying_overrides_whatever_is_asked_first_afterwa
 
 
 def test_a_stop_loss_latched_while_the_timed_sell_was_filling_still_ends_exited_by_sl() -> None:
-    """Spec 7: STOPLOSS -> sl_pending -> exited_by_sl; the SELL timer is cancelled as sl_pending is entered"""
+    """Spec 7a, 10.3"""
     run = sell_pending()
     latched = replace(run, stop_seen=sl_pending().stop_seen)  # as the engine latches, before the event is worked
     done = exit_told(latched, FILLED, fill("50"))
@@ -361,14 +360,14 @@ FINAL_RUNS = [sold, exited_by_sl, failed, failed_holding, failed_unknown, stoppe
 @pytest.mark.parametrize("make", FINAL_RUNS)
 @pytest.mark.parametrize("event", sorted(set(E) - {E.START, E.STOP, E.KILL, E.SESSION_CLOSED}))
 def test_no_trading_event_leaves_a_final_state(make: object, event: Event) -> None:
-    """Spec 9: sold, exited_by_sl, failed and stopped have no outgoing transitions"""
+    """Spec 9a"""
     run: Run = make()  # type: ignore[operator]
     assert tell(run, event).run.state is run.state
 
 
 @pytest.mark.parametrize("make", [sold, exited_by_sl, failed, stopped])
 def test_start_after_the_end_archives_the_run_and_asks_for_a_new_one(make: object) -> None:
-    """Spec 9: stopped -> start -> ready"""
+    """Spec 9b"""
     run: Run = make()  # type: ignore[operator]
     decision = tell(run, E.START)
     assert (decision.run.state, decision.effects) == (S.STOPPED, (X.ARCHIVE, X.NEW_RUN))
@@ -378,7 +377,7 @@ def test_start_after_the_end_archives_the_run_and_asks_for_a_new_one(make: objec
 
 @pytest.mark.parametrize("make", [failed_holding, failed_unknown])
 def test_start_is_refused_with_the_reason_while_the_earlier_run_may_hold(make: object) -> None:
-    """Spec 9: stopped -> start -> ready"""
+    """Spec 9b"""
     run: Run = make()  # type: ignore[operator]
     decision = tell(run, E.START)
     assert decision.run is run
@@ -386,9 +385,25 @@ def test_start_is_refused_with_the_reason_while_the_earlier_run_may_hold(make: o
 
 
 def test_the_close_of_the_session_archives_what_is_over() -> None:
-    """Spec 9: sold, exited_by_sl, failed and stopped have no outgoing transitions"""
+    """Spec 9a"""
     decision = tell(sold(), E.SESSION_CLOSED, CLOSES_AT)
     assert (decision.run.state, decision.effects, decision.run.outcome) == (S.STOPPED, (X.ARCHIVE,), S.SOLD)
+
+
+@pytest.mark.parametrize(("event", "end"), [(E.STOPLOSS, S.EXITED_BY_SL), (E.SELL, S.SOLD)])
+def test_a_strategy_goes_from_ready_through_its_exit_to_stopped(event: Event, end: State) -> None:
+    """Spec 8"""
+    run = after(bought(), event)
+    run = exit_told(run, FILLED, fill("50"))
+    assert run.state is end
+    assert after(run, E.STOP).state is S.STOPPED
+
+
+@pytest.mark.parametrize("make", [lambda: CREATED, ready, sold, exited_by_sl, failed, stopped])
+def test_a_stop_loss_price_does_nothing_where_nothing_is_held(make: object) -> None:
+    """Spec 5.3b"""
+    run: Run = make()  # type: ignore[operator]
+    assert tell(run, E.STOPLOSS).run is run
 
 
 # ------------------------------------------------------------------ stop, kill, hand over
@@ -440,6 +455,7 @@ def test_a_buy_refused_after_a_stop_was_asked_ends_stopped_all_the_same() -> Non
 
 
 def test_accepted_is_not_filled() -> None:
+    """Spec 5.1a"""
     run, news = absorb(running(), report(running(), ENTRY, OPEN))
     assert news is E.ACCEPTED
     assert tell(run, news).run.state is S.RUNNING
@@ -871,7 +887,7 @@ def happen(run: Run, what: tuple[object, ...]) -> tuple[Run, list[tuple[Run, Sig
 @settings(max_examples=600, deadline=None)
 @given(happenings(), STOP_LOSSES)
 def test_whatever_happens_no_promise_is_broken(story: list[tuple[object, ...]], stop_loss: object) -> None:
-    """Spec 10: no double BUY, no double SELL, the stop-loss overrides, never stuck"""
+    """Spec 10.1, 10.2, 10.3, 10.4"""
     run = replace(CREATED, plan=replace(PLAN, stop_loss=stop_loss))  # type: ignore[arg-type]
     for what in [("event", E.START, LOW), ("due", BUY_AT, Decimal("1560")), *story]:
         before = run

@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
+from itertools import pairwise
 
 import pytest
+
 from samples import (
     BUY_AT,
     CLOSES_AT,
@@ -37,7 +39,6 @@ from samples import (
     stopped,
     tick,
 )
-
 from squareoff.core.events import Cause, Event, Source
 from squareoff.core.machine import State
 from squareoff.core.orders import AttemptPhase
@@ -72,7 +73,7 @@ def due_event(run: Run, now: object = BUY_AT, price: str | Decimal | None = HIGH
     ],
 )
 def test_a_buy_is_due_from_its_time_to_the_end_of_its_grace_both_included(at: object, event: Event | None) -> None:
-    """Spec 5.1: ready -> bought at BUY time"""
+    """Spec 5.1a"""
     assert due_event(ready(), at) is event
 
 
@@ -131,20 +132,20 @@ def test_nothing_is_due_before_a_strategy_is_started_or_after_it_was_stopped() -
 
 @pytest.mark.parametrize(("price", "event"), [("1540.05", None), ("1540.00", E.STOPLOSS), ("1", E.STOPLOSS)])
 def test_the_stop_loss_is_hit_at_its_price_and_below(price: str, event: Event | None) -> None:
-    """Spec 5.3: price <= stop_loss"""
+    """Spec 5.3a"""
     assert due_event(bought(), BUY_AT, price) is event
 
 
 @pytest.mark.parametrize("make", [running, bought, sell_pending, stop_pending])
 def test_a_stop_loss_is_watched_from_the_first_fill_until_the_run_is_flat(make: object) -> None:
-    """Spec 7: the stop-loss first"""
+    """Spec 7a, 10.3"""
     told = due(make(), BUY_AT, tick(LOW), Source.TICK)  # type: ignore[operator]
     assert told is not None
     assert (told.event, told.price, told.source) == (E.STOPLOSS, LOW, Source.TICK)
 
 
 def test_a_recovery_of_the_price_takes_nothing_back() -> None:
-    """Spec 7: the stop-loss first"""
+    """Spec 7a, 10.3"""
     assert due_event(replace(bought(), stop_seen=SEEN), BUY_AT, "1600") is E.STOPLOSS
     assert due_event(replace(sell_pending(), stop_seen=SEEN), BUY_AT, "1600") is E.STOPLOSS
     assert sl_pending().state is S.SL_PENDING
@@ -219,12 +220,12 @@ def test_an_average_that_does_not_end_is_not_rounded_up_past_the_tick_it_means()
 def test_stop_loss_comes_before_kill_before_stop_before_sell(
     price: str, wish: Event | None, now: object, event: Event | None
 ) -> None:
-    """Spec 7: the stop-loss first"""
+    """Spec 7a, 10.3"""
     assert due_event(replace(bought(), wish=wish), now, price) is event
 
 
 def test_sell_never_expires_while_a_position_is_held() -> None:
-    """Spec 5.2: bought -> sold at SELL time"""
+    """Spec 5.2a"""
     assert due_event(bought(), SELL_AT + timedelta(days=3)) is E.SELL
 
 
@@ -295,7 +296,7 @@ def test_a_buy_about_to_be_sent_is_not_taken_for_over() -> None:
 
 @pytest.mark.parametrize("retry_at", [None, BUY_AT])
 def test_a_buy_whose_end_was_learnt_just_before_a_crash_is_bought_and_never_tried_again(retry_at: object) -> None:
-    """Spec 10: no double BUY; after a restart the state is reconstructed"""
+    """Spec 10.1, 10.6"""
     saved, _ = absorb(running(), report(running(), SlotName.ENTRY, OrderStatus.CANCELLED, fill("20")))
     woken = replace(saved, retry_at=retry_at)  # type: ignore[arg-type]
     assert due_event(woken) is E.FILLED
@@ -313,7 +314,7 @@ def test_a_refusal_learnt_just_before_a_crash_ends_the_entry() -> None:
 
 
 def test_the_end_of_an_exit_learnt_just_before_a_crash_is_told_again() -> None:
-    """Spec 10: after a restart the state is reconstructed"""
+    """Spec 10.6"""
     run = sell_pending()
     flat, _ = absorb(run, report(run, SlotName.EXIT, OrderStatus.FILLED, fill("50")))
     assert due_event(flat) is E.FILLED
@@ -361,7 +362,7 @@ def test_a_wish_kept_by_a_failed_run_is_due_once_it_is_closed(wish: Event) -> No
 
 
 def test_no_price_moves_a_run_that_is_over() -> None:
-    """Spec 9: terminal states"""
+    """Spec 9a"""
     for run in (sold(), exited_by_sl(), failed(), failed_unknown(), stopped()):
         assert due_event(run, BUY_AT, "1") is None
 
@@ -387,7 +388,7 @@ def test_no_price_moves_a_run_that_is_over() -> None:
     ],
 )
 def test_each_state_has_the_timers_it_needs_and_no_other(make: object, instants: tuple[object, ...]) -> None:
-    """Spec 3: timers of each state; the SELL timer is gone from sl_pending on"""
+    """Spec 3, 7b"""
     assert timers(make()) == instants  # type: ignore[operator]
 
 
@@ -400,7 +401,7 @@ def test_time_alone_never_makes_due_what_no_timer_asks_for(plan: Plan) -> None:
     """Walks every run from timer to timer; between two timers nothing new may become due."""
     for run in (ready(plan), running(plan), bought(plan=plan), failed_unknown(), sold()):
         instants = sorted({*timers(run), plan.buy_at, plan.closes_at})
-        for earlier, later in zip(instants, instants[1:], strict=False):
+        for earlier, later in pairwise(instants):
             just_before = later - MICROSECOND
             assert due_event(run, earlier, None) == due_event(run, just_before, None)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import date, datetime
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from squareoff.adapters.feeds.recorded import RecordedData
+    from squareoff.config import Config
     from squareoff.core.instruments import Instruments
     from squareoff.ports import JournalEntry
 
@@ -107,7 +108,7 @@ def register(app: typer.Typer) -> None:
                 symbol=symbol,
                 quote=quote,
                 use_calendar=calendar,
-                reference=_reference_folder(context),
+                config=context.obj,
             )
         _run(job, as_json=as_json, journal=journal, began_s=began_s)
 
@@ -127,11 +128,6 @@ def _inputs(data: list[Path], strategies: Path | None, sample: bool) -> Iterator
         yield sorted(folder.glob("*.csv")), strategies or folder / "strategies.toml"
 
 
-def _reference_folder(context: typer.Context) -> Path | None:
-    config = context.obj
-    return getattr(config, "reference", None)
-
-
 def _job(
     paths: Sequence[Path],
     strategy_file: Path,
@@ -142,30 +138,30 @@ def _job(
     symbol: str | None,
     quote: str,
     use_calendar: bool,
-    reference: Path | None,
+    config: Config,
 ) -> Job:
-    from squareoff.adapters.feeds.recorded import BarsLabelled, Quote, ReadOptions, load
-    from squareoff.adapters.reference_data import load_calendar, load_exchange_hours, load_instruments
     from squareoff.apps.strategy_file import load_strategy_file
+    from squareoff.wiring import recorded_data, reference_data
 
-    hours = _with_session(load_exchange_hours(), session)
-    options = ReadOptions(
-        exchange=exchange.upper(),
-        bars_labelled=_choice(BarsLabelled, bars_labelled, "--bars-labelled"),
-        quote=_choice(Quote, quote, "--quote"),
-        symbol=None if symbol is None else Symbol(symbol.upper()),
-    )
-    instruments = load_instruments(reference)
+    reference = reference_data(config)
+    hours, instruments = _with_session(reference.hours, session), reference.instruments
     drafts = load_strategy_file(strategy_file)
     for where, draft in drafts:
         _check(draft, where, instruments, hours)
-    data = load(paths, options=options, hours_of=lambda s: _hours_of(s, hours))
+    data = recorded_data(
+        paths,
+        bars_labelled=bars_labelled,
+        quote=quote,
+        exchange=exchange,
+        symbol=symbol,
+        hours_of=lambda s: _hours_of(s, hours),
+    )
     for where, draft in drafts:
         if draft.symbol not in data.symbols:
             known = ", ".join(data.symbols)
             raise BadInput(f"{where}: symbol", f"{draft.symbol} is not in the data", f"the data has {known}")
-    calendars = {code: load_calendar(code, reference) for code in {_exchange(d.symbol) for _, d in drafts}}
-    days = _calendar_days(data, list(calendars.values())) if use_calendar else data.days
+    exchanges = sorted({_exchange(draft.symbol) for _, draft in drafts})
+    days = _calendar_days(data, [reference.calendar(one) for one in exchanges]) if use_calendar else data.days
     return Job(data=data, drafts=[draft for _, draft in drafts], instruments=instruments, hours=hours, days=days)
 
 
@@ -180,16 +176,9 @@ def _check(draft: Draft, where: str, instruments: Instruments, hours: dict[str, 
     check(draft, instrument=instrument, hours=hours[exchange], replay=True, where=where)
 
 
-def _choice(kind: Any, text: str, option: str) -> Any:
-    try:
-        return kind(text)
-    except ValueError:
-        raise BadInput(option, f"{text!r} is not known", f"one of {', '.join(kind)}") from None
-
-
-def _with_session(hours: dict[str, ExchangeHours], session: str | None) -> dict[str, ExchangeHours]:
+def _with_session(hours: Mapping[str, ExchangeHours], session: str | None) -> dict[str, ExchangeHours]:
     if session is None:
-        return hours
+        return dict(hours)
     try:
         regular: DayHours = parse_session_text(session)
     except ValueError as error:

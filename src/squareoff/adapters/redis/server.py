@@ -109,9 +109,7 @@ def check_server(info: Mapping[str, Any]) -> None:
         )
     version = _told(info, "redis_version")  # Valkey tells the Redis version it is compatible with
     if _version(version) < MIN_VERSION:
-        raise UnsuitableServer(
-            f"This Redis server is version {version}. squareoff needs 7.0 or newer, or any Valkey."
-        )
+        raise UnsuitableServer(f"This Redis server is version {version}. squareoff needs 7.0 or newer, or any Valkey.")
 
 
 def find_binary() -> Path:

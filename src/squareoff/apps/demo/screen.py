@@ -17,7 +17,7 @@ from squareoff.apps.demo.script import DAY_BEGINS, DAY_ENDS, ZONE, Act, at
 from squareoff.apps.replay_command import money
 from squareoff.core.machine import State
 from squareoff.core.run import Run
-from squareoff.core.types import Exposure
+from squareoff.core.types import Exposure, Symbol
 from squareoff.ports import JournalEntry, JournalKind
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ def day_view(
     now: datetime,
     acts: Sequence[Act],
     runs: Mapping[str, Run],
-    prices: Mapping[str, Decimal],
+    prices: Mapping[Symbol, Decimal],
     lines: Sequence[Text],
     note: str,
 ) -> Group:
@@ -111,7 +111,7 @@ def day_view(
     return Group(head, body, story)
 
 
-def _runs_table(acts: Sequence[Act], runs: Mapping[str, Run], prices: Mapping[str, Decimal]) -> Table:
+def _runs_table(acts: Sequence[Act], runs: Mapping[str, Run], prices: Mapping[Symbol, Decimal]) -> Table:
     table = Table(box=None, expand=True, header_style="dim", padding=(0, 1))
     for heading, justify in (("run", "left"), ("symbol", "left"), ("state", "left"), ("held", "right")):
         table.add_column(heading, justify=justify, no_wrap=True)  # type: ignore[arg-type]
@@ -149,7 +149,7 @@ def pnl(run: Run, last_price: Decimal | None) -> Decimal | None:
     return (last_price - average) * run.remaining_qty
 
 
-def _total_pnl(runs: Mapping[str, Run], prices: Mapping[str, Decimal]) -> Decimal:
+def _total_pnl(runs: Mapping[str, Run], prices: Mapping[Symbol, Decimal]) -> Decimal:
     gains = (pnl(run, prices.get(run.plan.symbol)) for run in runs.values())
     return sum((gain for gain in gains if gain is not None), Decimal(0))
 

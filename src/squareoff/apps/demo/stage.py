@@ -20,7 +20,7 @@ from typing import IO, TYPE_CHECKING, Any
 from squareoff.apps.demo.script import Act, tape, timetable
 from squareoff.core.definition import DEFAULT_ACCOUNT, read
 from squareoff.core.events import Event
-from squareoff.core.types import StrategyId, UserId
+from squareoff.core.types import StrategyId, Symbol, UserId
 from squareoff.errors import SquareoffError
 
 if TYPE_CHECKING:
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from squareoff.adapters.redis.server import RedisServer
     from squareoff.adapters.sql.strategies import StrategyStore
 
-LEDGER_FILE = "ledger.jsonl"
 START_WITHIN_S = 30.0
 REQUEST_TIMEOUT_S = 1.0
 """How long the demo's engine waits for an answer before it calls the outcome unknown."""
@@ -60,21 +59,19 @@ class Stage:
 
     @classmethod
     def set_up(cls, folder: Path, acts: Sequence[Act], *, slower: float = 1.0) -> Stage:
-        from squareoff.adapters.clock import PacedClock
-        from squareoff.adapters.redis.server import RedisServer
         from squareoff.config import Config
-        from squareoff.wiring import open_strategy_store
+        from squareoff.wiring import embedded_redis, open_strategy_store, paced_clock
 
         _fresh(folder)
         store = open_strategy_store(Config(data=folder))
-        clock = PacedClock.prepare(timetable(acts, slower=slower), folder / "clock.json")
+        clock = paced_clock(timetable(acts, slower=slower), folder / "clock.json")
         with (folder / "tape.csv").open("w", newline="") as file:
             writer = csv.writer(file)
             writer.writerow(("at", "symbol", "price"))
             writer.writerows((tick.at.isoformat(), tick.symbol, f"{tick.price:f}") for tick in tape(acts))
         mischief = [item for act in acts for item in act.mischief]
         (folder / "mischief.json").write_text(json.dumps({"mischief": mischief}))
-        stage = cls(folder=folder, acts=acts, clock=clock, redis=RedisServer(folder / "redis"), store=store)
+        stage = cls(folder=folder, acts=acts, clock=clock, redis=embedded_redis(folder / "redis"), store=store)
         try:
             stage._begin()
         except BaseException:
@@ -157,7 +154,9 @@ class Stage:
 
     def flush_redis(self) -> None:
         """FLUSHALL, as a careless person would."""
-        with self._redis_client() as client:
+        from squareoff.wiring import redis_client
+
+        with redis_client(self.redis.url) as client:
             client.flushall()
 
     def stop_strategy(self, name: str) -> None:
@@ -165,31 +164,17 @@ class Stage:
         strategy = self.store.get(name)
         self.store.wish(strategy.id, Event.STOP, at=self.clock.now(), by="you")
 
-    def last_prices(self) -> dict[str, Decimal]:
+    def last_prices(self) -> dict[Symbol, Decimal]:
         """As Redis has them: empty while it is being rebuilt."""
-        from redis.exceptions import RedisError
+        from squareoff.wiring import last_prices
 
-        from squareoff.adapters.redis.keys import prices_key
-
-        try:
-            with self._redis_client() as client:
-                raw: dict[bytes, bytes] = client.hgetall(prices_key(DEFAULT_ACCOUNT))
-        except RedisError:
-            return {}
-        return {symbol.decode(): Decimal(text.decode().split()[0]) for symbol, text in raw.items()}
-
-    def _redis_client(self) -> Any:
-        from redis import Redis
-        from redis.backoff import NoBackoff
-        from redis.retry import Retry
-
-        return Redis.from_url(self.redis.url, retry=Retry(NoBackoff(), 0), socket_timeout=1.0)
+        return last_prices(self.redis.url, DEFAULT_ACCOUNT)
 
     def audit(self) -> LedgerAudit:
         """The broker's own book, and nothing else."""
-        from squareoff.adapters.brokers.paper.ledger import audit, read_ledger
+        from squareoff.wiring import paper_audit
 
-        return audit(read_ledger(self.folder / "broker" / LEDGER_FILE).lines)
+        return paper_audit(self.folder / "broker")
 
     def tear_down(self) -> None:
         """End every process that was started here, the engine first so that it can write its last words."""
