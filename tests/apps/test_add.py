@@ -286,9 +286,7 @@ def test_a_year_without_a_calendar_is_warned_of_and_the_strategy_is_saved(
     monkeypatch.setattr(wiring, "now", lambda: datetime(2031, 1, 6, 2, tzinfo=UTC))
     answer = add(squareoff, "morning")
     assert answer.status == 0
-    assert answer.errors.startswith(
-        "squareoff: note: No signed-off calendar for NSE 2031, so squareoff does not know"
-    )
+    assert answer.errors.startswith("squareoff: note: No signed-off calendar for NSE 2031, so squareoff does not know")
     assert squareoff.saved == ["morning"]
 
 
@@ -417,9 +415,7 @@ def test_a_strategy_without_a_name_gets_the_symbols(squareoff: Squareoff, tmp_pa
     assert squareoff.saved == ["a-b"]
 
 
-def test_the_file_in_the_documentation_can_be_added_and_names_every_field(
-    squareoff: Squareoff, tmp_path: Path
-) -> None:
+def test_the_file_in_the_documentation_can_be_added_and_names_every_field(squareoff: Squareoff, tmp_path: Path) -> None:
     page = (Path(__file__).parents[2] / "docs" / "strategies.md").read_text()
     file = tmp_path / "mine.toml"
     file.write_text(page.partition("```toml\n")[2].partition("```")[0])

@@ -95,9 +95,7 @@ def test_a_strategy_can_be_named_by_its_id(morning: Squareoff) -> None:
 
 
 @pytest.mark.parametrize("command", ["show", "rm", "why"])
-def test_a_strategy_that_is_not_there_is_refused_with_what_was_probably_meant(
-    morning: Squareoff, command: str
-) -> None:
+def test_a_strategy_that_is_not_there_is_refused_with_what_was_probably_meant(morning: Squareoff, command: str) -> None:
     answer = morning(command, "moning")
     says = "squareoff: strategy: there is no strategy 'moning'; did you mean morning?\n"
     assert (answer.status, answer.output, answer.errors) == (2, "", says)

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections import Counter, deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from typing import Any
@@ -169,6 +169,7 @@ class World:
         """Everything the engine asked of the world, in order: `claim STOPLOSS`, `mark X01`, `submit X01`, `save`."""
         self.plans: dict[StrategyId, Plan] = {}
         self.errors: list[BaseException] = []
+        self.errors_expected = False
         self.machine, self.boot = "m1", "b1"
         self.sql_down = False
         self.sql_hangs_s = 0.0
@@ -285,8 +286,6 @@ class World:
         return wish
 
     async def new_run(self, strategy: StrategyId, now: datetime) -> Run:
-        from dataclasses import replace
-
         run_id = await self.records.next_run_id()
         return Run(plan=replace(self.plans[strategy], run_id=run_id), key=order_key("world", run_id))
 
@@ -950,10 +949,10 @@ __all__ = [
     "TCS",
     "Kind",
     "Mischief",
+    "Plan",
     "World",
     "at",
     "audit",
-    "deque",
     "percent_stop",
     "plan",
     "price_stop",

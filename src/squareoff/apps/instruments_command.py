@@ -81,9 +81,7 @@ def _text(file: Path) -> str:
     except UnicodeDecodeError:
         raise BadInput("file", f"{file} is not UTF-8 text", right) from None
     except (OSError, ValueError) as error:
-        raise BadInput(
-            "file", f"{file} cannot be read: {getattr(error, 'strerror', None) or error}", right
-        ) from error
+        raise BadInput("file", f"{file} cannot be read: {getattr(error, 'strerror', None) or error}", right) from error
 
 
 def _is_kite(text: str) -> bool:

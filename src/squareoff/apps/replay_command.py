@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 BAR_TIMING = Timing(grace_s=5, fresh_for_s=90, entry_open_s=90)
 """A bar's prices are 15 s apart and a missing minute is common, so a price counts as fresh for 90 s."""
 TICK_TIMING = Timing()
+WIDTH_IN_A_FILE = 160
 
 HELP = """Replay recorded days through the engine: one run per strategy and trading day.
 
@@ -257,9 +258,12 @@ def _run(job: Job, *, as_json: bool, journal: Path | None, began_s: float) -> No
         }
         sys.stdout.write(json.dumps(document, indent=1) + "\n")
         return
-    _show(Console(), rows, totals, oddities, ignored)
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=WIDTH_IN_A_FILE)
+    _show(console, rows, totals, oddities, ignored)
     speed = ticks / max(ended_s - played_s, 1e-9)
-    Console().print(
+    console.print(
         f"[dim]{ticks:,} ticks of {len(job.days)} days in {ended_s - played_s:.2f} s ({speed:,.0f} ticks/s), "
         f"read in {played_s - began_s:.2f} s. P&L is gross, before charges.[/dim]"
         + (f"\n[dim]Journal: {journal}[/dim]" if journal else "")
@@ -335,6 +339,9 @@ def _show(
     ignored: dict[str, int],
 ) -> None:
     console.print(_result_table(rows))
+    for row in rows:
+        if row["note"]:
+            console.print(f"[dim]{row['date']} {row['strategy']}: {row['note']}[/dim]", highlight=False)
     console.print(_totals_table(totals))
     for oddity in oddities:
         console.print(f"[yellow]odd:[/yellow] {oddity}", highlight=False)
@@ -345,40 +352,42 @@ def _show(
 def _result_table(rows: Sequence[dict[str, Any]]) -> Table:
     from rich.table import Table
 
-    table = Table(title="Runs", title_justify="left", box=None, header_style="bold")
-    for heading, justify in (
-        ("date", "left"),
-        ("strategy", "left"),
-        ("symbol", "left"),
-        ("state", "left"),
-        ("qty", "right"),
-        ("bought", "right"),
-        ("at", "right"),
-        ("sold", "right"),
-        ("at", "right"),
-        ("stop-loss", "right"),
-        ("P&L", "right"),
-        ("why", "left"),
-    ):
-        table.add_column(heading, justify=justify)  # type: ignore[arg-type]
+    several = len({row["symbol"] for row in rows}) > 1
+    table = Table(title="Runs", title_justify="left", box=None, header_style="bold", padding=(0, 1, 0, 0))
+    headings = [
+        "date",
+        "strategy",
+        *(["symbol"] if several else []),
+        "state",
+        "qty",
+        "bought",
+        "sold",
+        "stop-loss",
+        "P&L",
+    ]
+    for heading in headings:
+        right = heading in ("qty", "bought", "sold", "stop-loss", "P&L")
+        table.add_column(heading, justify="right" if right else "left", no_wrap=True)
     for row in rows:
-        style = _STYLE.get(State(row["state"]), "red")
-        why = row["note"] or row["cause"] or ""
+        state = State(row["state"])
+        style = _STYLE.get(state, "red")
         table.add_row(
             row["date"],
             row["strategy"],
-            row["symbol"],
-            f"[{style}]{row['state']}[/{style}]",
+            *([row["symbol"]] if several else []),
+            f"[{style}]{state}[/{style}]",
             row["quantity"],
-            _clock(row["entry_time"]),
-            money(row["entry_price"]),
-            _clock(row["exit_time"]),
-            money(row["exit_price"]),
+            _trade(row["entry_time"], row["entry_price"]),
+            _trade(row["exit_time"], row["exit_price"]),
             money(row["stop_price"]),
             money(row["pnl"]),
-            f"[dim]{why}[/dim]",
         )
     return table
+
+
+def _trade(iso: str | None, price: str | None) -> str:
+    """Time and price of a fill, such as "09:20:00 1,562.40"; empty for none."""
+    return "" if iso is None else f"{datetime.fromisoformat(iso):%H:%M:%S} {money(price)}"
 
 
 def _totals_table(totals: dict[str, Any]) -> Table:
@@ -423,7 +432,3 @@ def money(text: str | None) -> str:
     exponent = value.normalize().as_tuple().exponent
     decimals = max(2, -exponent) if isinstance(exponent, int) else 2
     return f"{value:,.{min(decimals, 6)}f}"
-
-
-def _clock(iso: str | None) -> str:
-    return "" if iso is None else f"{datetime.fromisoformat(iso):%H:%M:%S}"

@@ -62,9 +62,7 @@ Also known in it: name, repeat, product, account. All of it is told in docs/stra
 
 def register(app: typer.Typer) -> None:
     # "-5" must be read as a quantity that is refused, not as an option nobody knows
-    app.command("add", help=ADD_HELP, context_settings={"ignore_unknown_options": True, "allow_extra_args": True})(
-        _add
-    )
+    app.command("add", help=ADD_HELP, context_settings={"ignore_unknown_options": True, "allow_extra_args": True})(_add)
     app.command("list", help="All strategies, each with the state of its latest run.")(_list)
     app.command("show", help="One strategy with its runs, their orders and fills.")(_show)
     app.command("rm", help="Remove a strategy. Its runs and their story are kept.")(_rm)
@@ -118,9 +116,7 @@ def _refuse_stray(extra: Sequence[str], positional: Iterable[str | None]) -> Non
     for text in (*positional, *extra):
         if text is not None and text.startswith("--"):
             close = difflib.get_close_matches(text.partition("=")[0], _ADD_OPTIONS, n=1)
-            raise BadInput(
-                text, "is not an option of add", f"did you mean {close[0]}?" if close else "see add --help"
-            )
+            raise BadInput(text, "is not an option of add", f"did you mean {close[0]}?" if close else "see add --help")
     if extra:
         raise BadInput(extra[0], "is one word too many", "write add NAME SYMBOL QTY, then the options")
 

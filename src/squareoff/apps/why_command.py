@@ -474,9 +474,7 @@ def _exposure(run: Run) -> Line:
 
 def _pnl(run: Run) -> Line:
     assert run.pnl_gross is not None
-    sides = (
-        f"({money(run.exit.avg_fill_price)} - {money(run.entry.avg_fill_price)}) x {quantity(run.exit.filled_qty)}"
-    )
+    sides = f"({money(run.exit.avg_fill_price)} - {money(run.entry.avg_fill_price)}) x {quantity(run.exit.filled_qty)}"
     tone = Tone.GOOD if run.pnl_gross > 0 else Tone.PLAIN
     what = f"P&L {money(run.pnl_gross)}"
     return Line(section=Section.RESULT, what=what, why=f"{sides}; gross, before charges", tone=tone)
@@ -622,8 +620,7 @@ def _print_json(run: Run, lines: Sequence[Line], entries: Sequence[JournalEntry]
 
     document: dict[str, Any] = {"strategy": run.plan.name, "run": run_row(run, zone), "zone": zone.key}
     document["lines"] = [
-        {"section": str(line.section), "at": local(line.at, zone), "what": line.what, "why": line.why}
-        for line in lines
+        {"section": str(line.section), "at": local(line.at, zone), "what": line.what, "why": line.why} for line in lines
     ]
     if entries is not None:
         document["journal"] = [_entry_row(entry, zone) for entry in entries]

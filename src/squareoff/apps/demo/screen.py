@@ -15,7 +15,7 @@ from rich.text import Text
 
 from squareoff.apps.demo.script import DAY_BEGINS, DAY_ENDS, ZONE, Act, at
 from squareoff.apps.replay_command import money
-from squareoff.core.machine import State
+from squareoff.core.machine import FINAL, State
 from squareoff.core.run import Run
 from squareoff.core.types import Exposure, Symbol
 from squareoff.ports import JournalEntry, JournalKind
@@ -59,9 +59,12 @@ def is_told(entry: JournalEntry) -> bool:
     if entry.kind is JournalKind.WISH:
         return entry.run_id is not None and not entry.text.startswith("START")
     if entry.kind is JournalKind.TRANSITION:
-        return entry.data.get("to") not in ("ready", "running")
+        was_final = State(entry.data["from"]) in FINAL  # archived at the close of the session
+        return entry.data.get("to") not in ("ready", "running") and not was_final
     if entry.kind is JournalKind.REDIS:
         return entry.run_id is None
+    if entry.kind is JournalKind.RECOVERY:
+        return entry.run_id is None or "unknown" in entry.text
     return entry.kind in TOLD
 
 

@@ -17,7 +17,8 @@ from squareoff.core.types import Symbol, Tick
 
 DAY = date(2026, 11, 20)
 ZONE = ZoneInfo("Asia/Kolkata")
-TICK_SIZE = Decimal("0.05")
+TICK_SIZE = Decimal("0.10")
+"""A step that every share of the demo trades in."""
 SEED = 20261120
 
 
@@ -86,7 +87,8 @@ ACTS: tuple[Act, ...] = (
         must_end=State.SOLD,
         mischief=(
             _order("NSE:RELIANCE", "BUY", "placed_but_no_answer", seconds=30),
-            _order("NSE:RELIANCE", "BUY", "visible_late", seconds=1.7),
+            _order("NSE:RELIANCE", "BUY", "visible_late", seconds=1.3),
+            _order("NSE:RELIANCE", "BUY", "news_lost"),
         ),
         caption="BUY timed out although it was placed",
         explanation="The broker takes the BUY and never answers. Sending again would buy twice. The order is looked up "
@@ -132,13 +134,25 @@ ACTS: tuple[Act, ...] = (
         "skipped, and it says that you hold nothing.",
     ),
     Act(
+        name="logged-out",
+        symbol=Symbol("NSE:AXISBANK"),
+        quantity=15,
+        base_price=Decimal("1243.00"),
+        stop_loss="1%",
+        must_end=State.FAILED,
+        mischief=(_order("NSE:AXISBANK", "BUY", "token_invalid"),),
+        caption="the broker's login has expired",
+        explanation="The login is not valid when the BUY is due. That is a SAFETY_ABORT: nothing is tried again with a "
+        "login that cannot work, and the run says that you hold nothing.",
+    ),
+    Act(
         name="retries",
         symbol=Symbol("NSE:ITC"),
         quantity=100,
         base_price=Decimal("408.00"),
         stop_loss="1.5%",
         must_end=State.SOLD,
-        mischief=(_order("NSE:ITC", "BUY", "busy", times=2),),
+        mischief=(_order("NSE:ITC", "BUY", "busy", times=2, reason="busy, nothing was placed"),),
         caption="BUY needed retries",
         explanation="Twice the broker says that it is busy and took nothing. Only what is proven not placed is sent "
         "again, at most three times and only within the grace of the BUY.",

@@ -46,6 +46,8 @@ class Kind(StrEnum):
     """Only `qty` fills; the rest stays open, or is cancelled by the venue if `cancel_rest`."""
     VISIBLE_LATE = "visible_late"
     """Neither the order list nor the stream shows it for `seconds`; positions do."""
+    NEWS_LOST = "news_lost"
+    """The stream never tells of it; the order list does."""
     REJECT_AFTER_ACCEPT = "reject_after_accept"
     """Acknowledged, never filled, rejected with `reason` after `seconds`."""
 

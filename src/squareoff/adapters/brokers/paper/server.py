@@ -71,6 +71,7 @@ class _Account:
     id: AccountId
     book: PaperBook
     hidden: set[ClientOrderId] = field(default_factory=set)
+    silent: set[ClientOrderId] = field(default_factory=set)
     """Placed, but not shown yet."""
     cancel_rest_at: dict[ClientOrderId, Decimal] = field(default_factory=dict)
     """Orders whose rest the venue cancels once this much is filled."""
@@ -188,7 +189,8 @@ class PaperServer:
         await self.ledger.durable()
         for one in changed:
             report = account.book.find(one.client_order_id)
-            if report is not None and self._is_visible(account, report.client_order_id):
+            silent = one.client_order_id in account.silent
+            if report is not None and not silent and self._is_visible(account, report.client_order_id):
                 self._streams.tell_order(account.id, report)
 
     def _is_visible(self, account: _Account, client_order_id: ClientOrderId) -> bool:
@@ -266,6 +268,8 @@ class PaperServer:
         report = account.book.submit(order, now, fill_plan=plan)
         if partial is not None and partial.cancel_rest:
             account.cancel_rest_at[order.client_order_id] = partial.qty
+        if Kind.NEWS_LOST in happens:
+            account.silent.add(order.client_order_id)
         if late is not None:
             account.hidden.add(order.client_order_id)
             self._go_on(self._show_late(account, report, late.seconds or 0.0))
