@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import runtime_pages
+import sequence_pages
 import state_pages
 import state_picture
 import test_case_page
@@ -23,6 +24,7 @@ PAGES: dict[str, Callable[[], str]] = {
     "docs/state-machine.md": state_pages.page,
     "docs/state-machine.svg": state_picture.picture,
     "docs/test-cases.md": lambda: test_case_page.page(ROOT),
+    "docs/sequences.md": lambda: sequence_pages.page(ROOT / "docs" / "journals"),
     "docs/runtime-schema.md": runtime_pages.page,
     "docs/runtime-schema.json": runtime_pages.schema,
 }

@@ -1,4 +1,5 @@
-"""Draw docs/demo.svg: the screen of a real `squareoff demo` after its worst half, and the day's ledger.
+"""Draw docs/demo.svg: the screen of a real `squareoff demo` after its worst half, and the day's ledger; and keep the
+journals of its runs in docs/journals, from which the sequence diagrams are drawn.
 
     python tools/record_demo.py
 
@@ -15,6 +16,7 @@ from pathlib import Path
 
 from rich._export_format import CONSOLE_SVG_FORMAT
 from rich.console import Console, Group
+from sequence_pages import export, keep
 
 from squareoff.apps.demo import screen
 from squareoff.apps.demo.screen import ledger_table, verdict
@@ -24,7 +26,8 @@ from squareoff.apps.demo_command import _Play
 from squareoff.core.machine import State
 
 TARGET = Path(__file__).parents[1] / "docs" / "demo.svg"
-WIDTH = 124
+JOURNALS = TARGET.parent / "journals"
+WIDTH = 132
 LINES = 21
 """More than the screen has: from the kill to the stop-loss that was hit after Redis was flushed."""
 
@@ -55,10 +58,12 @@ def main() -> int:
         finally:
             stage.tear_down()
         audit = stage.audit()
+        journals = export(stage.folder)
     kept, lines = verdict(audit, play.runs, stage.acts, stage.kills)
     if not kept or play.frame is None:
         sys.stderr.write(f"this day is not for the picture: {'; '.join(lines)}\n")
         return 1
+    keep(journals, JOURNALS)
     console = Console(file=io.StringIO(), record=True, width=WIDTH, force_terminal=True, color_system="truecolor")
     console.print(play.frame)
     console.print()

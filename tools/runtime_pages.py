@@ -110,4 +110,3 @@ def _fields(fields: tuple[Field, ...]) -> str:
         kind = " · ".join(f"`{value}`" for value in each.values) or TYPES[each.type][0]
         rows.append((f"`{each.name}`", kind, "may be absent" if each.optional else "", each.meaning))
     return table(("field", "value", "", "meaning"), rows)
-

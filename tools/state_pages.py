@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from squareoff.core.events import MEANING, Event
@@ -203,7 +203,7 @@ def _check_words() -> None:
         raise SystemExit(f"tools/state_pages.py has no words for {missing}")
 
 
-def table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """A table in Markdown."""
     lines = ["| " + " | ".join(head) + " |", "|" + " --- |" * len(head)]
     lines += ["| " + " | ".join(row) + " |" for row in rows]
@@ -241,9 +241,7 @@ def _transitions() -> str:
 
 
 def _matrix() -> str:
-    rows = [
-        (f"`{event}`", *(_mark(state, TABLE[state][event]) for state in State)) for event in Event
-    ]
+    rows = [(f"`{event}`", *(_mark(state, TABLE[state][event]) for state in State)) for event in Event]
     return table(("", *(f"`{state}`" for state in State)), rows)
 
 
@@ -267,9 +265,7 @@ def _cells() -> Iterator[str]:
     for state in State:
         yield f"### {state}"
         yield f"*{STATE_LABEL[state]}.* {STATE_MEANING[state]}"
-        yield table(
-            ("event", "what happens"), [(f"`{event}`", cell_text(TABLE[state][event])) for event in Event]
-        )
+        yield table(("event", "what happens"), [(f"`{event}`", cell_text(TABLE[state][event])) for event in Event])
 
 
 def _mermaid() -> str:

@@ -6,6 +6,7 @@ route, and a route without an edge, is an error.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from html import escape
 
@@ -15,22 +16,24 @@ from squareoff.core.events import Event
 from squareoff.core.machine import STATE_LABEL, Fact, NewRun, State
 
 S, E = State, Event
-WIDTH, HEIGHT = 1440, 850
+WIDTH, HEIGHT = 1610, 818
+TOP, BOTTOM = 133, 742  # lower edge of `stopped`, upper edge of `failed`
 
 # centre x, centre y, width, height
 NODES: dict[State, tuple[int, int, int, int]] = {
     S.CREATED: (110, 430, 150, 60),
-    S.READY: (330, 430, 170, 60),
-    S.RUNNING: (580, 430, 180, 60),
-    S.BOUGHT: (830, 430, 190, 60),
-    S.STOP_PENDING: (1080, 260, 180, 60),
-    S.SELL_PENDING: (1080, 430, 180, 60),
-    S.SL_PENDING: (1080, 600, 180, 60),
-    S.SOLD: (1325, 430, 160, 60),
-    S.EXITED_BY_SL: (1325, 600, 180, 60),
-    S.STOPPED: (720, 105, 1390, 56),
-    S.FAILED: (720, 770, 1390, 56),
+    S.READY: (325, 430, 170, 60),
+    S.RUNNING: (565, 430, 180, 60),
+    S.BOUGHT: (805, 430, 190, 60),
+    S.STOP_PENDING: (1120, 260, 180, 60),
+    S.SELL_PENDING: (1120, 430, 180, 60),
+    S.SL_PENDING: (1120, 600, 180, 60),
+    S.SOLD: (1475, 430, 160, 60),
+    S.EXITED_BY_SL: (1475, 600, 190, 60),
+    S.STOPPED: (805, 105, 1570, 56),
+    S.FAILED: (805, 770, 1570, 56),
 }
+GROUP = (990, 200, 260, 460)  # x, y, width, height of the box around the open exits
 LOOK: dict[State, str] = {
     S.RUNNING: "wait",
     S.SELL_PENDING: "wait",
@@ -50,62 +53,60 @@ BAR_LABEL = {
 
 @dataclass(frozen=True)
 class Route:
-    """A line through these points; its words stand at `at`, one event a line, anchored as `anchor` says."""
+    """A line through these points; its words stand at `at`, one event a line or all `in_line`."""
 
     points: tuple[tuple[int, int], ...]
-    at: tuple[int, int]
+    at: tuple[int, int] | None
     anchor: str = "start"
     kind: str = "other"
+    in_line: bool = False
 
-
-TOP, BOTTOM = 133, 742  # lower edge of `stopped`, upper edge of `failed`
 
 ROUTES: dict[tuple[State, State], Route] = {
     # the specification's own way, drawn strong
-    (S.CREATED, S.READY): Route(((185, 430), (245, 430)), (215, 420), "middle", "main"),
-    (S.READY, S.RUNNING): Route(((415, 430), (490, 430)), (452, 420), "middle", "main"),
-    (S.RUNNING, S.BOUGHT): Route(((670, 430), (735, 430)), (702, 420), "middle", "main"),
-    (S.BOUGHT, S.SELL_PENDING): Route(((925, 430), (990, 430)), (957, 420), "middle", "main"),
-    (S.BOUGHT, S.SL_PENDING): Route(((900, 460), (990, 590)), (934, 548), "end", "main"),
-    (S.BOUGHT, S.STOP_PENDING): Route(((900, 400), (990, 270)), (934, 312), "end", "main"),
-    (S.SELL_PENDING, S.SOLD): Route(((1170, 430), (1245, 430)), (1207, 420), "middle", "main"),
-    (S.SL_PENDING, S.EXITED_BY_SL): Route(((1170, 600), (1235, 600)), (1202, 590), "middle", "main"),
-    (S.STOP_PENDING, S.STOPPED): Route(((1060, 230), (1060, TOP)), (1050, 176), "end", "main"),
-    # one exit overtakes another
-    (S.SELL_PENDING, S.SL_PENDING): Route(((1080, 460), (1080, 570)), (1090, 512), "start", "main"),
-    (S.SELL_PENDING, S.STOP_PENDING): Route(((1080, 400), (1080, 290)), (1090, 342), "start"),
+    (S.CREATED, S.READY): Route(((185, 430), (240, 430)), (212, 420), "middle", "main"),
+    (S.READY, S.RUNNING): Route(((410, 430), (475, 430)), (442, 420), "middle", "main"),
+    (S.RUNNING, S.BOUGHT): Route(((655, 430), (710, 430)), (682, 420), "middle", "main"),
+    (S.BOUGHT, S.SELL_PENDING): Route(((900, 430), (1030, 430)), (945, 420), "middle", "main"),
+    (S.BOUGHT, S.SL_PENDING): Route(((870, 460), (1030, 602)), (918, 536), "end", "main"),
+    (S.BOUGHT, S.STOP_PENDING): Route(((870, 400), (1030, 258)), (918, 322), "end", "main"),
+    (S.SELL_PENDING, S.SOLD): Route(((1210, 430), (1395, 430)), (1346, 420), "middle", "main"),
+    (S.SL_PENDING, S.EXITED_BY_SL): Route(((1210, 600), (1380, 600)), (1310, 590), "middle", "main"),
+    (S.STOP_PENDING, S.STOPPED): Route(((1120, 230), (1120, TOP)), (1110, 160), "end", "main"),
+    # a more urgent exit overtakes
+    (S.SELL_PENDING, S.SL_PENDING): Route(((1120, 460), (1120, 570)), (1130, 498), "start", "main"),
+    (S.SELL_PENDING, S.STOP_PENDING): Route(((1120, 400), (1120, 290)), (1130, 342), "start"),
     (S.STOP_PENDING, S.SL_PENDING): Route(
-        ((1010, 290), (1010, 330), (975, 365), (975, 510), (1010, 545), (1010, 570)), (982, 496), "start"
+        ((1060, 290), (1060, 318), (1010, 318), (1010, 540), (1060, 540), (1060, 570)), (1018, 498), "start", "main"
     ),
-    (S.SELL_PENDING, S.EXITED_BY_SL): Route(((1150, 460), (1245, 570)), (1206, 506), "start", "seen"),
+    (S.SELL_PENDING, S.EXITED_BY_SL): Route(
+        ((1190, 460), (1190, 512), (1412, 512), (1412, 570)), (1262, 505), "start", "seen", in_line=True
+    ),
     (S.STOP_PENDING, S.EXITED_BY_SL): Route(
-        ((1170, 260), (1215, 260), (1228, 290), (1228, 490), (1270, 570)), (1220, 250), "start", "seen"
+        ((1210, 260), (1290, 260), (1290, 512), (1412, 512), (1412, 570)), None, "start", "seen"
     ),
     # to stopped
     (S.CREATED, S.STOPPED): Route(((110, 400), (110, TOP)), (118, 280)),
-    (S.READY, S.STOPPED): Route(((310, 400), (310, TOP)), (302, 280), "end"),
-    (S.RUNNING, S.STOPPED): Route(((580, 400), (580, TOP)), (588, 280)),
-    (S.BOUGHT, S.STOPPED): Route(((800, 400), (800, TOP)), (792, 250), "end"),
-    (S.SELL_PENDING, S.STOPPED): Route(
-        ((1150, 400), (1150, 350), (1190, 310), (1190, TOP)), (1198, 176), "start"
-    ),
-    (S.SOLD, S.STOPPED): Route(((1325, 400), (1325, TOP)), (1317, 300), "end"),
-    (S.EXITED_BY_SL, S.STOPPED): Route(((1412, 570), (1412, TOP)), (1404, 500), "end"),
-    (S.FAILED, S.STOPPED): Route(((30, BOTTOM), (30, TOP)), (38, 640)),
+    (S.READY, S.STOPPED): Route(((305, 400), (305, TOP)), (297, 280), "end"),
+    (S.RUNNING, S.STOPPED): Route(((565, 400), (565, TOP)), (573, 330)),
+    (S.BOUGHT, S.STOPPED): Route(((775, 400), (775, TOP)), (767, 280), "end"),
+    (S.SELL_PENDING, S.STOPPED): Route(((1190, 400), (1190, 345), (1230, 345), (1230, TOP)), (1238, 176)),
+    (S.SOLD, S.STOPPED): Route(((1475, 400), (1475, TOP)), (1467, 265), "end"),
+    (S.EXITED_BY_SL, S.STOPPED): Route(((1562, 570), (1562, TOP)), (1554, 522), "end"),
+    (S.FAILED, S.STOPPED): Route(((27, BOTTOM), (27, TOP)), (35, 640)),
     # to failed
-    (S.READY, S.FAILED): Route(((330, 460), (330, BOTTOM)), (338, 580)),
-    (S.RUNNING, S.FAILED): Route(((580, 460), (580, BOTTOM)), (588, 580)),
-    (S.BOUGHT, S.FAILED): Route(((800, 460), (800, BOTTOM)), (792, 620), "end"),
-    (S.SL_PENDING, S.FAILED): Route(((1080, 630), (1080, BOTTOM)), (1090, 676)),
-    (S.SELL_PENDING, S.FAILED): Route(
-        ((1010, 460), (1010, 480), (945, 545), (945, BOTTOM)), (937, 690), "end"
-    ),
-    (S.STOP_PENDING, S.FAILED): Route(
-        ((990, 290), (960, 320), (885, 500), (885, BOTTOM)), (877, 690), "end"
-    ),
+    (S.READY, S.FAILED): Route(((325, 460), (325, BOTTOM)), (333, 580)),
+    (S.RUNNING, S.FAILED): Route(((565, 460), (565, BOTTOM)), (573, 580)),
+    (S.BOUGHT, S.FAILED): Route(((805, 460), (805, BOTTOM)), (813, 640)),
+    (S.SL_PENDING, S.FAILED): Route(((1175, 630), (1175, BOTTOM)), (1183, 690)),
     # again
-    (S.STOPPED, S.READY): Route(((350, TOP), (350, 400)), (358, 280), "start", "again"),
+    (S.STOPPED, S.READY): Route(((345, TOP), (345, 400)), (353, 280), "start", "again"),
 }
+
+SHARED: dict[tuple[tuple[State, ...], State], Route] = {
+    ((S.STOP_PENDING, S.SELL_PENDING, S.SL_PENDING), S.FAILED): Route(((1060, 660), (1060, BOTTOM)), (1052, 690), "end")
+}
+"""One line for the words that all of these states have in common."""
 
 STYLE = """
   .page { fill: #ffffff } .ink { fill: #1f2328 } .soft { fill: #59636e }
@@ -115,7 +116,8 @@ STYLE = """
   .line { fill: none; stroke: #818b98; stroke-width: 1.3 } .main { stroke: #1f2328; stroke-width: 2.4 }
   .seen { stroke: #cf222e; stroke-dasharray: 5 4 } .again { stroke: #0969da; stroke-dasharray: 2 4; stroke-width: 2 }
   .tip { fill: #818b98 } .tip-main { fill: #1f2328 } .tip-seen { fill: #cf222e } .tip-again { fill: #0969da }
-  .word { font-size: 12px; paint-order: stroke; stroke: #ffffff; stroke-width: 4px; stroke-linejoin: round }
+  .group { fill: none; stroke: #bf8700; stroke-dasharray: 2 4; stroke-width: 1.3 }
+  .word { font-size: 13px; paint-order: stroke; stroke: #ffffff; stroke-width: 4px; stroke-linejoin: round }
 """
 DARK = """
     .page { fill: #0d1117 } .ink { fill: #f0f6fc } .soft { fill: #9198a1 }
@@ -124,15 +126,18 @@ DARK = """
     .done { fill: #0f2a17; stroke: #3fb950 } .fail { fill: #3a1114; stroke: #f85149 }
     .line { stroke: #656c76 } .main { stroke: #f0f6fc } .seen { stroke: #f85149 } .again { stroke: #4493f8 }
     .tip { fill: #656c76 } .tip-main { fill: #f0f6fc } .tip-seen { fill: #f85149 } .tip-again { fill: #4493f8 }
-    .word { stroke: #0d1117 }
+    .group { fill: none; stroke: #bf8700; stroke-dasharray: 2 4; stroke-width: 1.3 }
+  .word { stroke: #0d1117 }
 """
 
 
 def picture() -> str:
-    words = edges()
+    lines = [*_shared(words := edges())]
     if set(words) != set(ROUTES):
         undrawn, unknown = set(words) - set(ROUTES), set(ROUTES) - set(words)
         raise SystemExit(f"tools/state_picture.py: without a route {undrawn}; without an edge {unknown}")
+    lines += [(ROUTES[edge], names) for edge, names in words.items()]
+    x, y, width, height = GROUP
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" '
         f'aria-label="The states of a run and the events that move it" '
@@ -141,14 +146,29 @@ def picture() -> str:
         f"<style>{STYLE}  @media (prefers-color-scheme: dark) {{{DARK}  }}\n</style>",
         f"<defs>{''.join(_tip(kind) for kind in ('other', 'main', 'seen', 'again'))}</defs>",
         f'<rect class="page" width="{WIDTH}" height="{HEIGHT}" rx="10"/>',
-        f'<text class="ink" x="25" y="42" font-size="22" font-weight="600">The states of a run</text>',
-        '<text class="soft" x="25" y="62" font-size="13">strong: the way of the specification · '
-        "red, dashed: the stop-loss was seen before · blue, dotted: a new run</text>",
+        '<text class="ink" x="22" y="40" font-size="22" font-weight="600">The states of a run</text>',
+        '<text class="soft" x="22" y="62" font-size="13">strong: the way of the specification · '
+        "red, dashed: the stop-loss was seen before · blue, dotted: a new run · "
+        "not drawn: what leaves the state as it is (RETRY, look-ups, late news)</text>",
+        f'<rect class="group" x="{x}" y="{y}" width="{width}" height="{height}" rx="14"/>',
+        f'<text class="soft" x="{x + 10}" y="{y + 18}" font-size="12">the exit is open</text>',
     ]
-    parts += [_line(route) for route in ROUTES.values()]
+    parts += [_line(route) for route, _ in lines]
     parts += [_node(state) for state in State]
-    parts += [_words(ROUTES[edge], names) for edge, names in words.items()]
+    parts += [_words(route, names) for route, names in lines]
     return "\n".join([*parts, "</svg>"]) + "\n"
+
+
+def _shared(words: dict[tuple[State, State], list[str]]) -> Iterator[tuple[Route, list[str]]]:
+    """The shared lines with their words, which are taken out of `words`."""
+    for (origins, to), route in SHARED.items():
+        own = [words[origin, to] for origin in origins]
+        common = [name for name in own[0] if all(name in names for names in own)]
+        yield route, common
+        for origin in origins:
+            words[origin, to] = [name for name in words[origin, to] if name not in common]
+            if not words[origin, to]:
+                del words[origin, to]
 
 
 def edges() -> dict[tuple[State, State], list[str]]:
@@ -193,7 +213,10 @@ def _node(state: State) -> str:
 
 
 def _words(route: Route, names: list[str]) -> str:
+    if route.at is None:
+        return ""
     x, y = route.at
-    top = y - (len(names) - 1) * 15 if route.anchor == "middle" else y
-    lines = "".join(f'<tspan x="{x}" y="{top + 15 * row}">{escape(name)}</tspan>' for row, name in enumerate(names))
+    rows = [" · ".join(names)] if route.in_line else names
+    top = y - (len(rows) - 1) * 15 if route.anchor == "middle" else y
+    lines = "".join(f'<tspan x="{x}" y="{top + 15 * row}">{escape(text)}</tspan>' for row, text in enumerate(rows))
     return f'<text class="ink word" text-anchor="{route.anchor}">{lines}</text>'

@@ -26,12 +26,15 @@ FILES = ("test_machine.py", "test_run.py", "test_triggers.py", "test_orders.py")
 
 # Numbers of states and events: only ever append, so that a case keeps its number.
 STATE_NUMBERS = (
-    "created ready running bought sell_pending sl_pending stop_pending sold exited_by_sl failed stopped"
-).split()
+    *("created", "ready", "running", "bought", "sell_pending", "sl_pending", "stop_pending"),
+    *("sold", "exited_by_sl", "failed", "stopped"),
+)
 EVENT_NUMBERS = (
-    "START BUY SELL STOPLOSS STOP RETRY SAFETY_ABORT HAND_OVER KILL SKIP ENTRY_EXPIRED SESSION_CLOSED ACCEPTED "
-    "PART_FILLED FILLED UNFILLED CALLED_OFF REFUSED UNCONFIRMED NOT_FOUND LATE_FILL CLOSED_OUTSIDE LATE_ORDER"
-).split()
+    *("START", "BUY", "SELL", "STOPLOSS", "STOP", "RETRY", "SAFETY_ABORT"),
+    *("HAND_OVER", "KILL", "SKIP", "ENTRY_EXPIRED", "SESSION_CLOSED"),
+    *("ACCEPTED", "PART_FILLED", "FILLED", "UNFILLED", "CALLED_OFF", "REFUSED", "UNCONFIRMED", "NOT_FOUND"),
+    *("LATE_FILL", "CLOSED_OUTSIDE", "LATE_ORDER"),
+)
 
 SPECIFICATION: dict[str, str] = {
     "3": "states and their timers",

@@ -14,6 +14,7 @@ from decimal import Decimal
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar, cast
+from zoneinfo import ZoneInfo
 
 from squareoff.core.bad_input import BadInput
 from squareoff.core.types import AccountId, StrategyId, Symbol
@@ -255,11 +256,14 @@ class ReferenceData:
     """By exchange."""
 
     def calendar(self, exchange: str) -> Calendar:
-        """Raises UnknownExchange or CalendarFileError."""
-        from squareoff.adapters.reference_data import load_calendar
+        """Raises BadInput or CalendarFileError."""
+        from squareoff.adapters.reference_data import UnknownExchange, load_calendar
 
         with _readable(self.folder / "calendars"):
-            return load_calendar(exchange, self.folder)
+            try:
+                return load_calendar(exchange, self.folder)
+            except UnknownExchange as error:
+                raise BadInput("exchange", str(error)) from error
 
 
 def reference_data(config: Config) -> ReferenceData:
@@ -269,6 +273,14 @@ def reference_data(config: Config) -> ReferenceData:
     with _readable(config.reference / "instruments.csv"):
         instruments = load_instruments(config.reference)
     return ReferenceData(folder=config.reference, instruments=instruments, hours=load_exchange_hours())
+
+
+def zone_of(symbol: str) -> ZoneInfo:
+    """The zone of a symbol's exchange; UTC for an exchange we no longer know."""
+    from squareoff.adapters.reference_data import load_exchange_hours
+
+    hours = load_exchange_hours().get(symbol.partition(":")[0])
+    return ZoneInfo("UTC") if hours is None else hours.zone
 
 
 @contextmanager

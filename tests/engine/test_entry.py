@@ -153,13 +153,12 @@ def test_an_entry_that_fills_in_part_is_cancelled_after_its_life_and_the_part_is
     assert world.book.find(world.placed("E")[0].order.client_order_id).status == "cancelled"
 
 
-def test_a_fill_that_overtakes_the_cancel_is_part_of_the_position(begin):
+def test_a_fill_that_overtakes_the_cancel_is_the_position(begin):
     world = begin(plan())
-    world.venue.add(Mischief(kind=Kind.PARTIAL, slot="E", qty=Decimal(20)))
+    world.go("09:19:59")
     world.venue.fill_on_cancel = True
-    world.go("09:20:15")
-    assert world.run().state == "bought"
-    assert world.run().remaining_qty == world.net
+    world.silently("09:20:15")
+    assert (world.run().state, world.run().remaining_qty, world.net) == ("bought", 50, 50)
 
 
 def test_a_cancel_without_an_answer_is_asked_again_until_it_is_confirmed(begin):

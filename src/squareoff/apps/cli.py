@@ -69,11 +69,10 @@ def _told(work: Callable[[], Any]) -> int:
 
 
 def _wrong_input() -> tuple[type[Exception], ...]:
-    from squareoff.adapters.reference_data import UnknownExchange
     from squareoff.core.instruments import InstrumentFileError, UnknownSymbol
     from squareoff.core.session import CalendarFileError, LocalTimeError, NoMoreSessions, UnknownYear
 
-    unknown = (UnknownExchange, UnknownSymbol, UnknownYear, NoMoreSessions)
+    unknown = (UnknownSymbol, UnknownYear, NoMoreSessions)
     return (BadInput, CalendarFileError, InstrumentFileError, LocalTimeError, *unknown)
 
 

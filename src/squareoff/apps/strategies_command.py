@@ -241,10 +241,12 @@ def _list(context: typer.Context, as_json: Json = False) -> None:
     strategies = store.list()
     latest = {strategy.id: next(iter(store.runs(strategy.id, limit=1)), None) for strategy in strategies}
     if as_json:
-        zone = zones(context.obj)
         rows = [(strategy_row(s), s, latest[s.id]) for s in strategies]
         print_json(
-            [{**row, "latest_run": None if run is None else run_row(run, zone(s.symbol))} for row, s, run in rows]
+            [
+                {**row, "latest_run": None if run is None else run_row(run, wiring.zone_of(s.symbol))}
+                for row, s, run in rows
+            ]
         )
         return
     if not strategies:
@@ -290,19 +292,6 @@ def standing(run: Run | None) -> str:
     return f"{run.plan.trading_day} {state}: {label}"
 
 
-def zones(config: Config) -> Any:
-    """The zone of a symbol's exchange; UTC for one we no longer know."""
-    from squareoff.adapters.reference_data import load_exchange_hours
-
-    hours = load_exchange_hours()
-
-    def zone(symbol: str) -> ZoneInfo:
-        exchange = symbol.partition(":")[0]
-        return hours[exchange].zone if exchange in hours else ZoneInfo("UTC")
-
-    return zone
-
-
 def _show(
     context: typer.Context, name: Annotated[str, typer.Argument(help="Name or id.")], as_json: Json = False
 ) -> None:
@@ -311,7 +300,7 @@ def _show(
 
     store = wiring.open_strategy_store(context.obj)
     strategy = find_strategy(store, name)
-    runs, zone = store.runs(strategy.id), zones(context.obj)(strategy.symbol)
+    runs, zone = store.runs(strategy.id), wiring.zone_of(strategy.symbol)
     if as_json:
         print_json({**strategy_row(strategy), "runs": [run_row(run, zone) for run in runs]})
         return

@@ -518,7 +518,7 @@ def _why(
     show_all: Annotated[bool, typer.Option("--all", help="The whole journal, with engine states.")] = False,
 ) -> None:
     from squareoff import wiring
-    from squareoff.apps.strategies_command import find_strategy, zones
+    from squareoff.apps.strategies_command import find_strategy
 
     store = wiring.open_strategy_store(context.obj)
     found = find_strategy(store, strategy)
@@ -526,7 +526,7 @@ def _why(
     if chosen is None:
         _never_ran(found, as_json=as_json)
         return
-    zone = zones(context.obj)(chosen.plan.symbol)
+    zone = wiring.zone_of(chosen.plan.symbol)
     entries = journal_of(store, chosen)
     lines = explain(chosen, entries, zone=zone)
     if show_all:
