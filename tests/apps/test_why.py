@@ -21,7 +21,7 @@ from squareoff.apps.why_command import (
     stop_loss_sum,
     whole_story,
 )
-from squareoff.core.run import Run
+from squareoff.core.run import Run, StopSeen
 from squareoff.core.strategy import StopLoss, StopLossKind
 from squareoff.core.types import RunId, StrategyId
 from squareoff.ports import EngineState, JournalEntry, JournalKind
@@ -45,6 +45,10 @@ def result(lines: Sequence[Line]) -> list[tuple[str, str]]:
     return [(line.what, line.why) for line in lines if line.section is Section.RESULT]
 
 
+def money(text: str) -> Decimal:
+    return Decimal(text)
+
+
 def a_day(*later: tuple[str, str], price: str = "1562.40", **fields: object) -> tuple[Run, Sequence[JournalEntry]]:
     day = play(at_0920_it_costs(price, *later), **fields)
     return day.runs[0], day.journal
@@ -60,7 +64,7 @@ def test_a_stop_loss_is_explained_down_to_its_arithmetic() -> None:
     assert story(lines) == [
         ("created -> ready: waiting for BUY time", "it was started for this day"),
         ("ready -> running: buying, not proven yet", "BUY time came, the last price is 1,562.40"),
-        (f"sent BUY 50 NSE:INFY at market ({entry})", "BUY time came"),
+        (f"sent BUY 50 NSE:INFY at market, order {entry}", "BUY time came"),
         (f"{entry} acknowledged as P000001: open", "the broker's answer"),
         ("BUY filled: 50 at 1,562.40", f"trade T000001 of order {entry}"),
         ("running -> bought: holding, stop-loss watched", "50 of 50 filled"),
@@ -69,7 +73,7 @@ def test_a_stop_loss_is_explained_down_to_its_arithmetic() -> None:
             "1,562.40 average fill x (1 - 1.5 %) = 1,538.964, rounded up to the tick of 0.05 = 1,539.00",
         ),
         ("bought -> sl_pending: selling: stop-loss hit", "the price 1,539.00 is at or below the stop-loss 1,539.00"),
-        (f"sent SELL 50 NSE:INFY at market ({exit_})", "the stop-loss was hit"),
+        (f"sent SELL 50 NSE:INFY at market, order {exit_}", "the stop-loss was hit"),
         (f"{exit_} acknowledged as P000002: open", "the broker's answer"),
         ("SELL filled: 50 at 1,538.50", f"trade T000002 of order {exit_}"),
         ("sl_pending -> exited_by_sl: out at the stop-loss, flat", "the fills prove it: 50 of 50 sold"),
@@ -137,10 +141,6 @@ def test_the_whole_journal_shows_every_entry_with_the_state_of_the_engine() -> N
 # ------------------------------------------------------------------ arithmetic
 
 
-def money(text: str) -> Decimal:
-    return Decimal(text)
-
-
 @pytest.mark.parametrize(
     ("kind", "value", "says"),
     [
@@ -181,6 +181,10 @@ class Pen:
         at = NOON + timedelta(seconds=len(self.entries))
         run_id = None if of_account else self.run.plan.run_id
         self.entries.append(JournalEntry(at=at, account=PAPER, kind=kind, text=text, run_id=run_id, data=data))
+
+    def moved(self, before: str, to: str, *, cause: str) -> None:
+        data: dict[str, Any] = {"from": before, "to": to, "cause": cause}
+        self(K.TRANSITION, f"{before} -> {to}", **data)
 
     @property
     def story(self) -> list[tuple[str, str]]:
@@ -227,14 +231,41 @@ def test_the_loss_of_redis_and_a_restart_are_part_of_the_story(pen: Pen) -> None
     pen(K.REDIS, "Redis is not there: connection refused")
     pen(K.RECOVERY, "start: 1 runs in SQL, 1 send marks and 0 latches in the spool", of_account=True, fence=2)
     pen(K.RECOVERY, "found sl_pending, exposure long", state="sl_pending", exposure="long")
+    pen(K.RECOVERY, "the broker does not answer yet: timeout", of_account=True)
+    pen(K.RECOVERY, "broker: 7 orders in its book, 1 of the 1 that may be live are there", of_account=True)
     pen(K.REDIS, "rebuilt from SQL: 1 runs", of_account=True)
+    pen(K.RECOVERY, "done in 0.05 s: entries are allowed", of_account=True, seconds=0.05)
     assert pen.story == [
         ("STOPLOSS goes on without Redis: connection refused", "exits never wait for Redis"),
         ("Redis is not there: connection refused", "Redis"),
-        ("start: 1 runs in SQL, 1 send marks and 0 latches in the spool", "squareoff was started again"),
-        ("found sl_pending, exposure long", "squareoff was started again"),
+        (
+            "squareoff was started again: found sl_pending, exposure long",
+            "1 runs in SQL, 1 send marks and 0 latches in the spool",
+        ),
+        ("the broker does not answer yet: timeout", "squareoff was started again"),
         ("rebuilt from SQL: 1 runs", "Redis, the whole account"),
+        ("recovery done in 0.05 s: entries are allowed", "all that may be live was asked for"),
     ]
+
+
+def test_a_stop_loss_and_sell_at_the_same_instant_say_which_overrides(pen: Pen) -> None:
+    pen.run = replace(pen.run, stop_seen=StopSeen(price=money("1500"), at=pen.run.plan.sell_at))
+    pen(K.TIMER, "SELL", event="SELL", source="timer", price=None)
+    pen.moved("bought", "sl_pending", cause="stop_loss")
+    pen(K.REQUEST, "SELL", order="SQ", attempt=1, cause="SELL", side="SELL", qty="50")
+    assert pen.story == [
+        (
+            "bought -> sl_pending: selling: stop-loss hit",
+            "the price 1,500.00 was at or below the stop-loss; it overrides SELL",
+        ),
+        ("sent SELL 50 NSE:INFY at market, order SQ", "the stop-loss was hit"),
+    ]
+
+
+def test_a_run_that_is_archived_says_that_the_session_has_ended(pen: Pen) -> None:
+    pen(K.TIMER, "SESSION_CLOSED", event="SESSION_CLOSED", source="timer", price=None)
+    pen.moved("sold", "stopped", cause="sell_time")
+    assert pen.story == [("sold -> stopped: archived", "the exchange's session has ended")]
 
 
 def test_what_concerns_another_strategy_is_left_out(pen: Pen) -> None:

@@ -321,7 +321,9 @@ def test_duplicate_and_reordered_news_of_the_broker_changes_nothing(begin):
 
 def test_news_that_overtakes_the_answer_is_told_once(begin):
     world = begin(plan())
-    world.venue.add(Mischief(kind=Kind.DELAY_ANSWER, slot="E", seconds=2), Mischief(kind=Kind.DELAY_ANSWER, slot="X", seconds=2))
+    world.venue.add(
+        Mischief(kind=Kind.DELAY_ANSWER, slot="E", seconds=2), Mischief(kind=Kind.DELAY_ANSWER, slot="X", seconds=2)
+    )
     world.go("09:20:05")
     assert world.run().state == "bought"
     world.tick("1530")

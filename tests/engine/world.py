@@ -432,9 +432,7 @@ class Process:
             set_timers=self.scheduler.set_timers,
             spawn=self.spawn,
         )
-        self.listener = Listener(
-            board=self.board, clock=loop, notify=self.engine.notify, on_low=self.engine.on_low
-        )
+        self.listener = Listener(board=self.board, clock=loop, notify=self.engine.notify, on_low=self.engine.on_low)
         self.keepers = Keepers(
             engine=self.engine,
             clock=loop,

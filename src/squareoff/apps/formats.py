@@ -10,7 +10,7 @@ from decimal import ROUND_HALF_EVEN, Decimal
 from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
-from squareoff.core.machine import CAUSE_LABEL, EXPOSURE_LABEL, STATE_LABEL
+from squareoff.core.machine import CAUSE_LABEL, EXPOSURE_LABEL, STATE_LABEL, State
 from squareoff.core.run import Run
 from squareoff.core.strategy import Strategy
 from squareoff.core.types import SlotName
@@ -81,6 +81,12 @@ def exact(value: Decimal | None) -> str | None:
         return None
     digits = f"{value:f}"
     return digits.rstrip("0").rstrip(".") if "." in digits else digits
+
+
+def state_words(state: State) -> str:
+    """The specification's word with what it means to a trader."""
+    label = STATE_LABEL[state]
+    return str(state) if label == state else f"{state}: {label}"
 
 
 def strategy_row(strategy: Strategy) -> dict[str, Any]:

@@ -62,7 +62,12 @@ Also known in it: name, repeat, product, account. All of it is told in docs/stra
 
 def register(app: typer.Typer) -> None:
     # "-5" must be read as a quantity that is refused, not as an option nobody knows
-    app.command("add", help=ADD_HELP, context_settings={"ignore_unknown_options": True, "allow_extra_args": True})(_add)
+    app.command(
+        "add",
+        help=ADD_HELP,
+        short_help="Add one strategy, or all of a file.",
+        context_settings={"ignore_unknown_options": True, "allow_extra_args": True},
+    )(_add)
     app.command("list", help="All strategies, each with the state of its latest run.")(_list)
     app.command("show", help="One strategy with its runs, their orders and fills.")(_show)
     app.command("rm", help="Remove a strategy. Its runs and their story are kept.")(_rm)
@@ -283,13 +288,15 @@ def _print_list(strategies: Sequence[Strategy], latest: dict[StrategyId, Run | N
 
 def standing(run: Run | None) -> str:
     """The state of a run with its label, and how it ended if it was archived since."""
-    from squareoff.core.machine import CAUSE_LABEL, STATE_LABEL, State
+    from squareoff.apps.formats import state_words
+    from squareoff.core.machine import CAUSE_LABEL, State
 
     if run is None:
-        return f"{State.CREATED}: {STATE_LABEL[State.CREATED]}"
+        return state_words(State.CREATED)
     state = run.outcome or run.state
-    label = STATE_LABEL[state] if run.cause is None or state is not State.FAILED else CAUSE_LABEL[run.cause]
-    return f"{run.plan.trading_day} {state}: {label}"
+    is_told_by_cause = run.cause is not None and state in (State.FAILED, State.STOPPED)
+    words = f"{state}: {CAUSE_LABEL[run.cause]}" if run.cause and is_told_by_cause else state_words(state)
+    return f"{run.plan.trading_day} {words}"
 
 
 def _show(

@@ -18,7 +18,7 @@ from zoneinfo import ZoneInfo
 
 import typer
 
-from squareoff.apps.formats import clock, exact, local, money, plain, quantity, with_separators
+from squareoff.apps.formats import clock, exact, local, money, plain, quantity, state_words, with_separators
 from squareoff.core.bad_input import BadInput
 from squareoff.core.events import MEANING, Cause, Event
 from squareoff.core.machine import CAUSE_LABEL, EXPOSURE_LABEL, FINAL, STATE_LABEL, State
@@ -85,7 +85,7 @@ class Line:
 
 def explain(run: Run, entries: Iterable[JournalEntry], *, zone: ZoneInfo) -> list[Line]:
     """The lines of one screen. `entries` are those of the run and of its account, oldest first."""
-    story = _fitting(_folded(_Story(run).told(entries), zone))
+    story = _fitting(_folded(_Story(run, zone).told(entries), zone))
     nothing = [] if story else [Line(what="the journal holds nothing of this run", tone=Tone.WARNING)]
     return [*story, *nothing, *_orders(run), *_result(run, zone)]
 
@@ -116,7 +116,14 @@ _REQUEST_CAUSE: dict[str, str] = {
     Event.NOT_FOUND: "never seen at the broker, and the position is still there",
     Event.LATE_FILL: "the BUY filled late: it is sold at once",
 }
-_ACCOUNT_WHY = {JournalKind.RECOVERY: "squareoff was started again", JournalKind.REDIS: "Redis, the whole account"}
+_ACCOUNT_WHY = {JournalKind.REDIS: "Redis, the whole account"}
+_PLAIN_WHY = {
+    JournalKind.REDIS: "Redis",
+    JournalKind.CLAIM: "exits never wait for Redis",
+    JournalKind.RETRY: "only what is proven not placed is tried again",
+}
+_RESTART = "squareoff was started again"
+_EXIT_CAUSE = {State.SELL_PENDING: "SELL time came", State.SL_PENDING: "the stop-loss was hit"}
 _OF_A_STRATEGY = re.compile(r"strategy (\d+) ")
 
 
@@ -125,10 +132,13 @@ class _Story:
     """Joins a signal with what it led to, and keeps count of the fills."""
 
     run: Run
+    zone: ZoneInfo
     bought: list[tuple[Decimal, Decimal]] = field(default_factory=list)
     sold: Decimal = Decimal(0)
     stop_price: Decimal | None = None
+    state: State = State.CREATED
     signal: JournalEntry | None = None
+    start: JournalEntry | None = None
 
     def told(self, entries: Iterable[JournalEntry]) -> Iterator[Line]:
         self.stop_price = self.run.plan.stop_loss.price_if_known
@@ -156,8 +166,29 @@ class _Story:
         of_another = _OF_A_STRATEGY.match(entry.text)
         if of_another is None or of_another[1] == str(self.run.plan.strategy_id):
             text = plain(entry.text)
+            if entry.kind is JournalKind.RECOVERY:
+                yield from self._recovery(entry, text)
+                return
             why = _ACCOUNT_WHY.get(entry.kind, "the whole account")
             yield Line(at=entry.at, what=text, why=why, tone=_tone_of(entry), same=_without_numbers(text))
+
+    def _recovery(self, entry: JournalEntry, text: str) -> Iterator[Line]:
+        """A restart in two lines: what was found of this run, and when all was known again."""
+        if text.startswith("start: "):
+            self.start = entry
+        elif text.startswith("done "):
+            yield from self._started_again(entry, "")
+            why = "all that may be live was asked for"
+            yield Line(at=entry.at, what=f"recovery {text}", why=why, tone=Tone.WARNING)
+        elif not text.startswith("broker: "):
+            yield Line(at=entry.at, what=text, why=_RESTART, tone=Tone.WARNING, same=_without_numbers(text))
+
+    def _started_again(self, entry: JournalEntry, found: str) -> Iterator[Line]:
+        start, self.start = self.start, None
+        why = "" if start is None else plain(start.text.partition(": ")[2])
+        if found or start is not None:
+            at = entry.at if start is None else start.at
+            yield Line(at=at, what=f"{_RESTART}{found and ': '}{found}", why=why or _RESTART, tone=Tone.WARNING)
 
     def _signal_alone(self) -> Iterator[Line]:
         """A signal that moved nothing and was refused nothing: it was an order's news, or asked for a cancel."""
@@ -167,10 +198,11 @@ class _Story:
             yield Line(at=entry.at, what=str(_event(entry)), why=why)
 
     def _transition(self, entry: JournalEntry) -> Iterator[Line]:
-        to = State(entry.data["to"])
+        before, to = State(entry.data["from"]), State(entry.data["to"])
         why = self._because(entry)
-        self.signal = None
-        what = f"{entry.data['from']} -> {to}" + ("" if to is State.FAILED else f": {STATE_LABEL[to]}")
+        self.signal, self.state = None, to
+        label = "archived" if before in FINAL else STATE_LABEL[to]
+        what = f"{before} -> {to}" + ("" if to is State.FAILED or label == to else f": {label}")
         yield Line(at=entry.at, what=what, why=why, tone=_tone_of_state(to), weight=Weight.ESSENTIAL)
         if (stop_price := entry.data.get("stop_price")) is not None:
             self.stop_price = Decimal(stop_price)
@@ -188,6 +220,10 @@ class _Story:
         """Why it came to a transition, from the signal before it and what is known by then."""
         signal = self.signal
         event = _event(signal)
+        if transition is not None and State(transition.data["from"]) in FINAL:
+            return MEANING[event] if event else "the run is over"
+        if seen := self._stop_seen_before(transition, event):
+            return seen
         price = None if signal is None or signal.data.get("price") is None else Decimal(signal.data["price"])
         if event is Event.FILLED:
             return self._filled(State(transition.data["to"]) if transition else None)
@@ -204,6 +240,15 @@ class _Story:
         label = CAUSE_LABEL[Cause(cause)] if cause else (MEANING[event] if event else "")
         detail = _detail(signal)
         return f"{label}: {detail}" if label and detail else label or detail
+
+    def _stop_seen_before(self, transition: JournalEntry | None, event: Event | None) -> str:
+        """A stop-loss that was latched takes over whatever event comes next."""
+        seen = self.run.stop_seen
+        if transition is None or transition.data["to"] != State.SL_PENDING or event is Event.STOPLOSS or seen is None:
+            return ""
+        level = "" if self.stop_price is None else f" {money(self.stop_price)}"
+        over = f"; it overrides {event}" if event in (Event.SELL, Event.STOP, Event.KILL) else ""
+        return f"the price {money(seen.price)} was at or below the stop-loss{level}{over}"
 
     def _filled(self, to: State | None) -> str:
         bought = sum((qty for qty, _ in self.bought), Decimal(0))
@@ -245,18 +290,25 @@ class _Story:
             if entry.data.get("severity") != "warning":  # a warning repeats what the line before has told
                 yield Line(at=entry.at, what=f"ALARM {text}", why="you were told", tone=tone, weight=Weight.ESSENTIAL)
         elif entry.kind is JournalKind.RECOVERY:
-            yield Line(at=entry.at, what=text, why="squareoff was started again", tone=tone)
+            yield from self._started_again(entry, text)
         else:
-            why = {JournalKind.REDIS: "Redis", JournalKind.CLAIM: "exits never wait for Redis"}.get(entry.kind, "")
-            yield Line(at=entry.at, what=text, why=why, tone=tone, same=same)
+            yield Line(at=entry.at, what=text, why=_PLAIN_WHY.get(entry.kind, ""), tone=tone, same=same)
 
     def _request(self, entry: JournalEntry) -> Line:
         text = plain(entry.text)
         if entry.data.get("cancel"):
             return Line(at=entry.at, what=text, why="what is not filled is called back", same=_without_numbers(text))
         cause, attempt = str(entry.data.get("cause", "")), int(entry.data.get("attempt", 1))
-        why = _REQUEST_CAUSE.get(cause, cause) + (f"; order {attempt} of this side" if attempt > 1 else "")
-        return Line(at=entry.at, what=f"sent {text}", why=why, same=_without_numbers(f"sent {text}{cause}"))
+        why = _REQUEST_CAUSE.get(cause, cause)
+        if cause in (Event.SELL, Event.STOPLOSS, Event.STOP):
+            why = _EXIT_CAUSE.get(self.state, why)
+        if attempt > 1:
+            why += f"; order {attempt} of this side"
+        what = f"sent {text}"
+        if "qty" in entry.data:
+            qty = quantity(Decimal(entry.data["qty"]))
+            what = f"sent {entry.data['side']} {qty} {self.run.plan.symbol} at market, order {entry.data['order']}"
+        return Line(at=entry.at, what=what, why=why, same=_without_numbers(f"{what}{cause}"))
 
     def _fill(self, entry: JournalEntry) -> Line:
         data = entry.data
@@ -266,9 +318,9 @@ class _Story:
         else:
             self.sold += qty
         why = f"trade {plain(str(data.get('trade_id', '')))} of order {data.get('order', '')}"
-        filled_at = data.get("filled_at")
-        if filled_at is not None and abs(entry.at - datetime.fromisoformat(filled_at)) >= timedelta(seconds=1):
-            why += f", {filled_at} by the broker's clock"
+        filled_at = datetime.fromisoformat(data["filled_at"]) if "filled_at" in data else entry.at
+        if abs(entry.at - filled_at) >= timedelta(seconds=1):
+            why += f", at {clock(filled_at, self.zone)} by the broker's clock"
         what = f"{data['side']} filled: {quantity(qty)} at {money(price)}"
         return Line(at=entry.at, what=what, why=why, tone=Tone.GOOD, weight=Weight.ESSENTIAL)
 
@@ -282,7 +334,7 @@ def stop_loss_sum(stop_loss: StopLoss, average: Decimal, tick_size: Decimal) -> 
         raw, how = average * (1 - stop_loss.value / 100), f"x (1 - {stop_loss.value:f} %)"
     else:
         raw, how = average - stop_loss.value, f"- {money(stop_loss.value)} points"
-    rounded = f", rounded up to the tick of {tick_size:f} = {money(level)}" if raw != level else ""
+    rounded = f", rounded up to the tick of {money(tick_size)} = {money(level)}" if raw != level else ""
     return f"{money(average)} average fill {how} = {money(raw)}{rounded}"
 
 
@@ -316,7 +368,8 @@ def _event(entry: JournalEntry | None) -> Event | None:
 
 def _detail(signal: JournalEntry | None) -> str:
     """What the engine wrote after the event and its circumstances."""
-    return "" if signal is None else with_separators(plain(signal.text.partition(" : ")[2]))
+    detail = "" if signal is None else plain(signal.text.partition(" : ")[2])
+    return "" if detail == "by you" else with_separators(detail)
 
 
 def _without_numbers(text: str) -> str:
@@ -362,7 +415,7 @@ def _folded(lines: Iterable[Line], zone: ZoneInfo) -> list[Line]:
         else:
             told += block
             if times > 1:
-                again = f"the same again {times - 1} times"
+                again = "the same once more" if times == 2 else f"the same again {times - 1} times"
                 told.append(Line(at=last.at, what=again, why="the last of them at this time", tone=Tone.QUIET))
         rest = rest[size * times :]
     return told
@@ -378,7 +431,8 @@ def _repetition(lines: Sequence[Line]) -> tuple[int, int]:
         times = 1
         while [line.same for line in lines[size * times : size * (times + 1)]] == block:
             times += 1
-        if (times - 1) * size > 1 and size * times > best[0] * best[1]:
+        saves = (times - 1) * size - (size > 1)  # a block needs a line that says so
+        if saves > (size > 1) and size * times > best[0] * best[1]:
             best = (size, times)
     return best
 
@@ -450,11 +504,11 @@ def _result(run: Run, zone: ZoneInfo) -> Iterator[Line]:
 def _final_state(run: Run) -> Line:
     state = run.outcome or run.state
     is_skipped = state is State.FAILED and not run.entry.filled_qty and run.exposure is Exposure.FLAT
-    what = f"{state}: {'nothing was bought' if is_skipped else STATE_LABEL[state]}"
+    what = f"{state}: nothing was bought" if is_skipped else state_words(state)
     if state is not run.state:
         what += f" ({run.state} since)"
     why = "" if run.cause is None else CAUSE_LABEL[run.cause]
-    if run.detail:
+    if run.detail and run.detail != "by you":
         why += f": {with_separators(plain(run.detail))}"
     return Line(section=Section.RESULT, what=what, why=why, tone=Tone.QUIET if is_skipped else _tone_of_state(state))
 
@@ -491,7 +545,9 @@ def _triggers(run: Run, zone: ZoneInfo) -> Iterator[Line]:
     elif is_over and not bought:
         yield Line(what="no BUY, so no SELL and no stop-loss", why="there was nothing to sell")
     elif is_over and run.outcome is not State.SOLD and run.cause is not Cause.SELL_TIME:
-        why = "the stop-loss came first" if run.stop_seen is not None else "the position had gone before"
+        why = "the position had gone before" if run.cause is None else CAUSE_LABEL[run.cause]
+        if run.stop_seen is not None:
+            why = f"the stop-loss {'came first' if run.stop_seen.at < plan.sell_at else 'overrides it'}"
         if run.exposure is not Exposure.LONG:
             yield Line(what=f"no SELL at {clock(plan.sell_at, zone)}", why=why)
     if is_over and bought and run.stop_seen is None and run.stop_price is not None:
@@ -507,7 +563,7 @@ def _guard(run: Run) -> str:
 
 
 def register(app: typer.Typer) -> None:
-    app.command("why", help=HELP)(_why)
+    app.command("why", help=HELP, short_help="Explain one run on one screen.")(_why)
 
 
 def _why(
