@@ -19,6 +19,7 @@ from bench.venue import FLOOR_PATH
 SCRIPT = b"""local s=redis.call('HGET',KEYS[1],'status') if s~='ACTIVE' and s~='SELLING' then return 0 end
 if redis.call('SET',KEYS[2],ARGV[1],'PX',5000) then
 redis.call('HSET',KEYS[1],'status','SELLING','reason',ARGV[2],'client_id',ARGV[3]) return 1 end return 0"""
+TRIPS = b'"price":"89.5"'
 SUBSCRIPTION = b'{"ticks":["SIM:FLOOR"],"orders":false}'
 BODY = b'{"client_order_id":"SQ0123456789X01","account":"paper","symbol":"SIM:FLOOR","side":"SELL","product":"MIS",' \
     b'"qty":"1","order_type":"MARKET","limit_price":null}'
@@ -57,7 +58,7 @@ def main(port: int, redis_socket: str) -> None:
     feed.sendall(struct.pack("BB4s", 0x81, 0x80 | len(SUBSCRIPTION), bytes(4)) + SUBSCRIPTION)
     print("READY", flush=True)
     while data := feed.recv(4096):
-        if len(data) < 8:  # a heartbeat
+        if TRIPS not in data:
             continue
         redis.sendall(gate)
         if redis.recv(4096) != b":1\r\n":

@@ -1,6 +1,6 @@
 """Tick -> order on the wire, through the whole engine.
 
-    python -m bench.tick_to_order [--rounds 5] [--samples 200] [--gap-ms 20] [--json FILE]
+    python -m bench.tick_to_order [--rounds 5] [--samples 200] [--gap-ms 1] [--between 19]
 
 The worker is the real process on a real Redis and a SQLite database that waits for its disk; feed and broker are
 `bench.venue`. Every sample is the stop-loss of another run that was really bought: its price is staggered, one tick
@@ -214,11 +214,14 @@ def measure(options: argparse.Namespace, tell: Callable[[str], None]) -> dict[st
                 tell(f"round {number + 1} of {options.rounds}")
                 floor = Floor(stage)
                 ticks = [("SIM:FLOOR", "89.5")] * each
-                floors.append(microseconds(stage.venue.play(ticks, gap_s=gap_s, floor=True), options.warm))
+                played = stage.venue.play(ticks, gap_s=gap_s, between=options.between, quiet=("SIM:FLOOR", "90.5"))
+                floors.append(microseconds(played, options.warm))
                 floor.close()
                 time_module.sleep(0.3)
                 mine = runs[number * each : (number + 1) * each]
-                played = stage.venue.play([(r.symbol, f"{r.stop:f}") for r in mine], gap_s=gap_s)
+                ticks = [(r.symbol, f"{r.stop:f}") for r in mine]
+                quiet = (mine[0].symbol, BUY_PRICE)
+                played = stage.venue.play(ticks, gap_s=gap_s, between=options.between, quiet=quiet)
                 engines.append(microseconds(played, options.warm))
                 time_module.sleep(0.5)
             time_module.sleep(1)
@@ -233,7 +236,7 @@ def measure(options: argparse.Namespace, tell: Callable[[str], None]) -> dict[st
     if ended != {"exited_by_sl": len(runs)} or count["sells"] != len(runs):
         raise RuntimeError(f"not every run ended by its own stop-loss: {ended}, {count['sells']} sold")
     result: dict[str, Any] = {"runs": len(runs), "samples": options.samples, "rounds": options.rounds}
-    result |= {"symbols": options.symbols, "gap_ms": options.gap_ms, "load": load(), "redis_aof": "everysec"}
+    result |= {"symbols": options.symbols, "gap_ms": options.gap_ms, "between": options.between, "load": load(), "redis_aof": "everysec"}
     for name, share in (("p50", 0.5), ("p99", 0.99)):
         above = [quantile(round_, share) for round_ in engines]
         below = [quantile(round_, share) for round_ in floors]
@@ -246,7 +249,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--samples", type=int, default=200)
     parser.add_argument("--warm", type=int, default=20, help="samples of each round that are thrown away")
     parser.add_argument("--symbols", type=int, default=20)
-    parser.add_argument("--gap-ms", type=float, default=20)
+    parser.add_argument("--gap-ms", type=float, default=1, help="between two ticks")
+    parser.add_argument("--between", type=int, default=19, help="ticks that trip nothing between two that do")
     parser.add_argument("--keep", action="store_true", help="keep the folder with the logs")
 
 

@@ -13,15 +13,13 @@ import hashlib
 import multiprocessing as mp
 import struct
 import time
-from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC
 from decimal import Decimal
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import uvloop
 
 from squareoff.adapters.clock import PacedClock
@@ -49,26 +47,18 @@ FLOOR_PATH = b"/floor"
 _KEY_SUFFIX = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 
 
-@dataclass(frozen=True, kw_only=True)
-class Sample:
-    """One tick and what came of it. `nth`: its place in the burst it belongs to."""
-
-    sent_ns: int
-    order_ns: int
-
-
 @dataclass
 class Script:
-    """What one round shows: each tick in turn, the next one `gap_s` after the order that answers the last."""
+    """What one round shows. Between two ticks that matter, `between` quiet ones pass, each `gap_s` after the last: a
+    feed is never silent. The first of them leaves `gap_s` after the order that answers the tick before."""
 
     ticks: list[tuple[str, str]]
     gap_s: float
-    floor: bool
-    at_once: bool = False
-    """Do not wait for the order: ticks leave `gap_s` apart whatever happens."""
+    between: int
+    quiet: tuple[str, str]
+    quiet_left: int = 0
     shown: list[int] = field(default_factory=list)
     seen: list[int] = field(default_factory=list)
-    orders: list[str] = field(default_factory=list)
 
 
 def frame(text: bytes) -> bytes:
@@ -116,24 +106,23 @@ class Venue:
     # -- rounds
     def play(self, script: Script) -> None:
         self.script = script
+        script.quiet_left = script.between
         self._next()
 
     def _next(self) -> None:
         script = self.script
         if script is None:
             return
-        if len(script.shown) == len(script.ticks):
-            if not script.at_once or len(script.seen) >= len(script.shown):
-                self._end(script)
-            return
-        symbol, price = script.ticks[len(script.shown)]
-        self.waiting = True
-        script.shown.append(self.show(symbol, price))
-        if script.at_once:
+        if script.quiet_left:
+            script.quiet_left -= 1
+            self.show(*script.quiet)
             self.loop.call_later(script.gap_s, self._next)
-        if self.give_up is not None:
-            self.give_up.cancel()
-        self.give_up = self.loop.call_later(GIVE_UP_S, self._gave_up)
+        elif len(script.shown) == len(script.ticks):
+            self._end(script)
+        else:
+            self.waiting = True
+            self.give_up = self.loop.call_later(GIVE_UP_S, self._gave_up)
+            script.shown.append(self.show(*script.ticks[len(script.shown)]))
 
     def _gave_up(self) -> None:
         script, self.script = self.script, None
@@ -142,21 +131,17 @@ class Venue:
 
     def _end(self, script: Script) -> None:
         self.script = None
-        if self.give_up is not None:
-            self.give_up.cancel()
-        self.control.send({"shown": script.shown, "seen": script.seen, "orders": script.orders})
+        self.control.send({"shown": script.shown, "seen": script.seen})
 
-    def order_arrived(self, at_ns: int, name: str) -> None:
+    def order_arrived(self, at_ns: int) -> None:
         script = self.script
-        if script is None or not (self.waiting or script.at_once):
-            return
-        script.seen.append(at_ns)
-        script.orders.append(name)
-        if script.at_once:
-            if len(script.seen) == len(script.ticks):
-                self._end(script)
+        if script is None or not self.waiting:
             return
         self.waiting = False
+        script.seen.append(at_ns)
+        script.quiet_left = script.between
+        assert self.give_up is not None
+        self.give_up.cancel()
         self.loop.call_later(script.gap_s, self._next)
 
     # -- the broker
@@ -189,8 +174,8 @@ class Venue:
         fill = Fill(
             trade_id=TradeId(f"T{report.broker_order_id}"), qty=order.qty, price=price, at=self.clock.now().astimezone(UTC)
         )
-        done = msgspec.structs.replace if False else _filled
-        self.reports[order.client_order_id] = filled = done(report, fill)
+        filled = replace(report, status=OrderStatus.FILLED, fills=(fill,))
+        self.reports[order.client_order_id] = filled
         text = frame(b"[" + encode(OrderMessage(report=filled)) + b"]")
         for stream in self.order_streams:
             stream.transport.write(text)
@@ -215,12 +200,6 @@ class Venue:
                 self.control.send({"buys": self.buys, "sells": self.sells, "streams": len(self.tick_streams)})
             case "end":
                 self.done.set_result(None)
-
-
-def _filled(report: OrderReport, fill: Fill) -> OrderReport:
-    from dataclasses import replace
-
-    return replace(report, status=OrderStatus.FILLED, fills=(fill,))
 
 
 class Wire(asyncio.Protocol):
@@ -262,11 +241,11 @@ class Wire(asyncio.Protocol):
         venue = self.venue
         if target == FLOOR_PATH:
             self._answer(200, b'{"order_id":"1"}')
-            venue.order_arrived(at_ns, "floor")
+            venue.order_arrived(at_ns)
         elif method == b"POST":
             order = decode_order(body)
             if order.side is Side.SELL:
-                venue.order_arrived(at_ns, order.client_order_id)
+                venue.order_arrived(at_ns)
             self._answer(200, encode(venue.place(order)))
         elif target == b"/stream":
             self._upgrade(head)
@@ -364,9 +343,9 @@ class VenueProcess:
         answer: dict[str, int] = self._control.recv()
         return answer
 
-    def play(self, ticks: list[tuple[str, str]], *, gap_s: float, floor: bool = False, at_once: bool = False) -> Any:
+    def play(self, ticks: list[tuple[str, str]], *, gap_s: float, between: int, quiet: tuple[str, str]) -> Any:
         """Show `ticks` one by one. Returns when each was shown and when its order came, in ns. Raises RuntimeError."""
-        self._control.send(("play", {"ticks": ticks, "gap_s": gap_s, "floor": floor, "at_once": at_once}))
+        self._control.send(("play", {"ticks": ticks, "gap_s": gap_s, "between": between, "quiet": quiet}))
         answer = self._control.recv()
         if "error" in answer:
             raise RuntimeError(answer["error"])

@@ -9,19 +9,19 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable, Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
-from squareoff.core.board import Board, exit_qty
+from squareoff.core.board import Board, exit_qty, out_qty
 from squareoff.core.events import Cause, Event, Signal, Source
 from squareoff.core.machine import CAUSE_LABEL, EXPOSURE_LABEL, FINAL, STATE_LABEL, Effect, State
 from squareoff.core.orders import RESCUE_EVERY_S, Attempt, AttemptPhase, SlotPhase, Stamp
-from squareoff.core.outcomes import Answered, GateSaidNo, Limited, NotSent, Refused, Sent, Unknown, judge, sending
-from squareoff.core.run import Decision, Run, StopSeen, absorb, advance, nothing_bought, slot_of
-from squareoff.core.triggers import due, is_fresh
+from squareoff.core.outcomes import Answered, GateSaidNo, Limited, NotSent, Refused, Sent, Unknown, hear, judge, sending
+from squareoff.core.run import Decision, Run, StopSeen, advance, nothing_bought, slot_of, with_wish
+from squareoff.core.triggers import due, is_fresh, stop_hit
 from squareoff.core.types import (
     ZERO,
     AccountId,
@@ -66,8 +66,17 @@ LOOK_AGAIN_S = 0.25
 LOOK_UP_FIRST_S, LOOK_UP_LONGEST_S = 0.5, 5.0
 """A lost order is looked up at once, then with these pauses, doubling."""
 
+EXIT_WAITS_S = 0.5
+"""Pause before an exit that the broker's position does not cover is asked for again."""
+
+RING_EVERY_S = 60.0
+"""Whatever needs a person is told again this often."""
+
 BACKLOG_MAX = 10_000
 """Journal entries not yet durable above which no new entry is made; exits go on."""
+
+Key = tuple[Symbol, Product]
+"""What the broker nets into one position."""
 
 _SENDS = frozenset({Effect.SEND_ENTRY, Effect.SEND_EXIT, Effect.UPGRADE_EXIT, Effect.CANCEL_ENTRY, Effect.VOID_ENTRY})
 
@@ -114,12 +123,15 @@ class Engine:
         self._inbox: dict[RunId, deque[Signal]] = {}
         self._busy: set[RunId] = set()
         self._idle_again: dict[RunId, asyncio.Event] = {}
+        self._again: set[RunId] = set()
+        self._failures: dict[RunId, int] = {}
         self._tasks: set[asyncio.Task[None]] = set()
-        self._looking_up: set[ClientOrderId] = set()
+        self._chased: set[tuple[str, ClientOrderId]] = set()
+        self._told_s: dict[tuple[str, RunId | None], float] = {}
         self._saved_version: dict[RunId, int] = {}
         self._requests = 0
-        self._net: dict[tuple[Symbol, Product], tuple[Decimal, float]] = {}
-        self._last_fill_s: dict[tuple[Symbol, Product], float] = {}
+        self._missing: dict[Key, Decimal] = {}
+        self._last_fill_s: dict[Key, float] = {}
         self._do: dict[Effect, Callable[[RunId, Signal], Coroutine[Any, Any, None]]] = {
             Effect.ARM: self._arm,
             Effect.SEND_ENTRY: self._send_entry,
@@ -149,19 +161,15 @@ class Engine:
         if run_id is None:
             return
         before = self.board.runs[run_id]
-        run, event = absorb(before, report)
+        run, signal = hear(before, report, self._clock.now())
         if run is before:
             return
         self._put(run)
         self._tell_fills(before, run, report.client_order_id)
-        if event is not None:
-            self.notify(run_id, self._signal(event, Source.BROKER, detail=report.reason))
+        if signal is not None:
+            self.notify(run_id, signal)
         else:
             self._wake(run_id)
-        if report.status.is_terminal or (run.state is State.RUNNING and not run.entry_cancel_asked):
-            return
-        if (place := slot_of(run, report.client_order_id)) is not None and place[0] is SlotName.ENTRY:
-            self._spawn(self._confirm_cancel(run_id, report.client_order_id))
 
     def on_low(self, run_id: RunId, tick: Tick) -> None:
         """A price while the entry is open and the level of its stop-loss is not known: the lowest one is latched."""
@@ -171,43 +179,54 @@ class Engine:
         self._spool.latch(SpoolLatch(run_id=run_id, price=tick.price, at=tick.at, tripped=False))
         self._put(replace(run, lowest_price=tick.price, version=run.version + 1))
 
-    def on_positions(self, positions: dict[tuple[Symbol, Product], Decimal]) -> None:
-        """The broker's net positions, read just now; what is absent is flat."""
-        at_s = self._clock.monotonic_s()
-        for run in self.board.runs.values():
-            key = (run.plan.symbol, run.plan.product)
-            self._net[key] = (positions.get(key, ZERO), at_s)
-        for run in list(self.board.runs.values()):
-            self._closed_outside(run)
+    def on_positions(self, positions: Mapping[Key, Decimal], *, asked_at_s: float | None = None) -> None:
+        """The broker's net positions; what is absent is flat. `asked_at_s`: when it was asked (monotonic seconds),
+        None for just now."""
+        asked_s = self._clock.monotonic_s() if asked_at_s is None else asked_at_s
+        for key in {_key_of(run) for run in self.board.runs.values()}:
+            if not self._lags(key, asked_s):
+                self._reckon(key, positions.get(key, ZERO))
 
     def add(self, run: Run, *, saved: bool) -> None:
         """Take a run onto the board: after START, or recovered."""
         if saved:
             self._saved_version[run.plan.run_id] = run.version
+        if run.entry.filled_qty > 0:  # when it filled is not known here: no reading before now may close it
+            self._last_fill_s[_key_of(run)] = self._clock.monotonic_s()
         self._put(run)
-
-    def resolve_unknown(self, run_id: RunId) -> None:
-        """Start looking up every order of a run whose outcome is unknown."""
-        run = self.board.runs.get(run_id)
-        for name in SlotName:
-            for attempt in run.slot(name).attempts if run is not None else ():
-                if attempt.phase is AttemptPhase.UNKNOWN and attempt.client_order_id not in self._looking_up:
-                    self._looking_up.add(attempt.client_order_id)
-                    self._spawn(self._resolve(run_id, name, attempt.client_order_id))
 
     async def save_all(self) -> None:
         """Write every snapshot that SQL does not have yet."""
         for run_id in list(self.board.runs):
-            await self._saved(run_id)
+            if run_id in self.board.runs:
+                await self._saved(run_id)
 
-    async def start(self, run: Run) -> None:
-        """START: a new run, saved as `created`, then made ready.
+    @property
+    def all_saved(self) -> bool:
+        """Whether SQL has everything of every run, at this moment."""
+        return all(self._has_saved(run) for run in self.board.runs.values())
+
+    def is_saved(self, run_id: RunId) -> bool:
+        """Whether all that was told to a run is worked on, and in SQL."""
+        run = self.board.runs.get(run_id)
+        return run is None or (run_id not in self._busy and not self._inbox.get(run_id) and self._has_saved(run))
+
+    async def create(self, run: Run) -> None:
+        """A new run, saved as `created`: `begin` makes it ready.
 
         Raises BadInput while an earlier run of the strategy is not closed, RecordsUnavailable if SQL is away."""
         await self._records.add_run(run, self.stamp.fence)
         self.add(run, saved=True)
-        self.notify(run.plan.run_id, self._signal(Event.START, Source.WISH))
-        await self.settled(run.plan.run_id)
+
+    async def begin(self, run_id: RunId) -> None:
+        """START of a created run."""
+        self.notify(run_id, self._signal(Event.START, Source.WISH))
+        await self.settled(run_id)
+
+    async def start(self, run: Run) -> None:
+        """`create` and `begin` in one."""
+        await self.create(run)
+        await self.begin(run.plan.run_id)
 
     async def settled(self, run_id: RunId) -> None:
         """Wait until nothing is being done for a run at this moment."""
@@ -218,6 +237,28 @@ class Engine:
         """Ask again what is due for a run."""
         if run_id in self.board.runs:
             self._wake(run_id)
+
+    def ring(self) -> None:
+        """Tell again, once a minute, of every run whose position nobody can vouch for."""
+        for run in self.board.runs.values():
+            if not _needs_a_person(run):
+                self._told_s.pop(("exposed", run.plan.run_id), None)
+            elif ("exposed", run.plan.run_id) not in self._told_s:  # young: others may still tell, or mend it
+                self._told_s["exposed", run.plan.run_id] = self._clock.monotonic_s()
+            elif self._clock.monotonic_s() - self._told_s["exposed", run.plan.run_id] >= RING_EVERY_S:
+                self._tell_exposure(run, "still open")
+
+    def warn(self, what: str, headline: str, text: str, run: Run | None = None) -> None:
+        """Alarm at once, and again once a minute while the same thing (`what`) goes on being told."""
+        key, now_s = (what, run.plan.run_id if run else None), self._clock.monotonic_s()
+        if key in self._told_s and now_s - self._told_s[key] < RING_EVERY_S:
+            return
+        self._told_s[key] = now_s
+        self._tell(Severity.URGENT, headline, text, run)
+
+    def _tell(self, severity: Severity, headline: str, text: str, run: Run | None = None) -> None:
+        self.say(JournalKind.ALERT, f"{headline}. {text}", run, severity=severity)
+        self._alerts.tell(severity, headline, text, run_id=run.plan.run_id if run else None)
 
     def say(
         self,
@@ -244,7 +285,10 @@ class Engine:
     # ------------------------------------------------------------------ one run, one task
 
     def _wake(self, run_id: RunId) -> None:
-        if run_id in self._busy or self.halted:
+        if self.halted:
+            return
+        if run_id in self._busy:
+            self._again.add(run_id)
             return
         self._busy.add(run_id)
         self._spawn(self._pump(run_id))
@@ -268,10 +312,8 @@ class Engine:
                     break
                 answered = (signal.event, run.version)
                 await self._handle(run_id, signal)
-            if (run := self.board.runs.get(run_id)) is not None:
-                self._note_waiting(run)
-                if self._saved_version.get(run_id, -1) < run.version:
-                    await self._update(run_id)
+            await self._rest(run_id)
+            self._failures.pop(run_id, None)
         except FenceLost as error:
             self._halt(str(error))
         except Exception as error:  # a bug of ours must never be silent about a position
@@ -281,11 +323,56 @@ class Engine:
             self._busy.discard(run_id)
             if (waiting := self._idle_again.pop(run_id, None)) is not None:
                 waiting.set()
-            if not self.halted and self._inbox.get(run_id):
+            if self._inbox.get(run_id) or run_id in self._again:
+                self._again.discard(run_id)
                 self._wake(run_id)
+
+    async def _rest(self, run_id: RunId) -> None:
+        """Nothing is due for the moment: leave the run saved, and nothing of it unattended."""
+        if (run := self.board.runs.get(run_id)) is None or self.halted:
+            return
+        self._note_waiting(run)
+        if not self._has_saved(self.board.runs[run_id]):
+            await self._update(run_id)
+        run = self.board.runs[run_id]
+        self._chase(run)
+        if run.state is State.STOPPED and run.is_closed and self._has_saved(run):
+            await self._archive(run_id)
+
+    def _chase(self, run: Run) -> None:
+        """Somebody is after every order that may be live and should not be. A level: no news lost can end it."""
+        run_id = run.plan.run_id
+        wanted = run.state is State.RUNNING and not run.entry_cancel_asked
+        for attempt in run.entry.attempts:
+            if attempt.phase is AttemptPhase.UNKNOWN and run.state is State.RUNNING:
+                self._after("look up", run_id, SlotName.ENTRY, attempt.client_order_id)
+            elif attempt.phase is AttemptPhase.OPEN and not wanted:
+                self._after("cancel", run_id, SlotName.ENTRY, attempt.client_order_id)
+        for attempt in run.exit.attempts:
+            if attempt.phase is AttemptPhase.UNKNOWN:
+                self._after("look up", run_id, SlotName.EXIT, attempt.client_order_id)
+
+    def _after(self, what: str, run_id: RunId, name: SlotName, order: ClientOrderId) -> None:
+        if (what, order) in self._chased:
+            return
+        self._chased.add((what, order))
+
+        async def work() -> None:
+            try:
+                if what == "cancel":
+                    await self._confirm_cancel(run_id, order)
+                else:
+                    await self._resolve(run_id, name, order)
+            finally:
+                self._chased.discard((what, order))
+            self.wake(run_id)
+
+        self._spawn(work())
 
     async def _handle(self, run_id: RunId, signal: Signal) -> None:
         run = self.board.runs[run_id]
+        if signal.event is Event.RETRY and not self._is_due(run, Event.RETRY):
+            return  # an earlier one was faster: the pause before the next try is not over
         decision = advance(run, signal)
         self._say_signal(run, signal)
         if decision.impossible:
@@ -295,7 +382,7 @@ class Engine:
         if not decision.moved:
             await self._stay(run_id, decision)
             return
-        if signal.event is Event.BUY and (why := self._no_entry_now()) is not None:
+        if Effect.SEND_ENTRY in decision.effects and (why := self._no_entry_now()) is not None:
             self._wait(run, f"BUY waits: {why}", blocked=why)
             return
         if _SENDS.intersection(decision.effects):
@@ -306,9 +393,14 @@ class Engine:
                 await self._stay(run_id, decision)
                 await self._update(run_id)
                 return
-        if not await self._permitted(decision):
-            return
-        await self._carry_out(run_id, decision)
+        if await self._permitted(decision):
+            await self._carry_out(run_id, decision)
+        elif (run := self.board.runs[run_id]) is not (wishing := with_wish(run, signal.event)):
+            self._put(replace(wishing, version=run.version + 1))  # it could not be done yet: it stays due
+
+    def _is_due(self, run: Run, event: Event) -> bool:
+        signal = due(run, self._clock.now(), self.board.last(run.plan.symbol))
+        return signal is not None and signal.event is event
 
     async def _stay(self, run_id: RunId, decision: Decision) -> None:
         run = self.board.runs[run_id]
@@ -353,13 +445,36 @@ class Engine:
             self._wait(self.board.runs[run.plan.run_id], f"{event} waits: SQL does not answer: {error}", blocked="SQL")
             return False
         if not licensed:
-            self.say(JournalKind.LICENCE, "the entry is decided already: nothing done", run, EngineState.LOCKED)
-            await self._unlock(run.plan.run_id)
+            await self._learn_what_was_decided(decision)
             return False
         what = "licence to buy once" if event is Event.BUY else "entry void: nobody will buy"
         self.say(JournalKind.LICENCE, what, run, EngineState.LOCKED, fence=self.stamp.fence)
         self._saved_version[run.plan.run_id] = run.version
         return True
+
+    async def _learn_what_was_decided(self, decision: Decision) -> None:
+        """The entry is decided already. Only we decide here, so it was a COMMIT of ours whose answer was lost: take
+        it over from SQL. Nothing was sent under a licence of which we never heard."""
+        run_id, signal = decision.run.plan.run_id, decision.signal
+        try:
+            stored = await self._records.open_runs(self.account)
+        except RecordsUnavailable as error:
+            self._wait(self.board.runs[run_id], f"{signal.event} waits: SQL does not answer: {error}", blocked="SQL")
+            return
+        run = next((one for one in stored if one.plan.run_id == run_id), None)
+        if run is None:  # void, stopped and archived
+            await self._archive(run_id)
+            return
+        self.say(JournalKind.LICENCE, f"decided already, the answer was lost: {run.state}", run, EngineState.LOCKED)
+        self._saved_version[run_id] = run.version
+        if run.entry.phase is SlotPhase.INTENT:
+            ours = run.entry.stamp == self.stamp
+            phase = AttemptPhase.LICENSED if ours else AttemptPhase.UNKNOWN
+            entry = run.entry.with_current(phase=phase)
+            run = replace(run, entry=entry, retry_at=self._clock.now() if ours else None, version=run.version + 1)
+            if signal.event is not Event.BUY:
+                self._inbox.setdefault(run_id, deque()).appendleft(signal)
+        self._put(run)
 
     async def _carry_out(self, run_id: RunId, decision: Decision) -> None:
         before, run = self.board.runs[run_id], decision.run
@@ -372,8 +487,6 @@ class Engine:
             if (work := self._do.get(effect)) is not None:
                 await work(run_id, decision.signal)
         await self._update(run_id)
-        if Effect.ARCHIVE in decision.effects:
-            await self._archive(run_id)
 
     # ------------------------------------------------------------------ effects
 
@@ -392,18 +505,24 @@ class Engine:
         if attempt is None or attempt.phase is not AttemptPhase.LICENSED:
             return
         if signal.event is not Event.BUY and not await self._saved(run_id):
-            self._wait(run, "BUY waits: SQL does not answer", blocked="SQL")
+            self.say(JournalKind.NOTHING, "BUY waits: SQL does not answer", run, blocked="SQL")
+            self._try_again(run_id, LOOK_AGAIN_S)
             return
         await self._send(run_id, SlotName.ENTRY, attempt, cause=Event.BUY, not_after=run.plan.buy_until)
 
     async def _send_exit(self, run_id: RunId, signal: Signal) -> None:
         run = self.board.runs[run_id]
         attempt = run.exit.current
+        if attempt is not None and attempt.phase is AttemptPhase.UNKNOWN:
+            text = f"{attempt.client_order_id} may be live; it is looked up, and nothing is sent until that is known"
+            self.warn("exit unknown", f"{run.plan.symbol}: {signal.event} has to wait", text, run)
         if attempt is None or attempt.phase is not AttemptPhase.LICENSED:
             return
-        qty = exit_qty(run, self.board, net_qty=self._believed_net(run))
-        if qty <= 0:
-            self._closed_outside(run)
+        qty = exit_qty(run, self.board, missing_qty=self._missing.get(_key_of(run), ZERO))
+        if qty <= 0:  # the next reading of the positions closes the run, or lets it go on
+            text = f"by our fills you hold {run.remaining_qty:f}, but the broker's position does not cover them"
+            self.warn("not covered", f"{run.plan.symbol}: {signal.event} has to wait", text, run)
+            self._try_again(run_id, EXIT_WAITS_S)
             return
         if qty != attempt.qty:
             self.say(JournalKind.NOTE, f"sells {qty:f} of {attempt.qty:f}: the broker's position covers no more", run)
@@ -416,12 +535,10 @@ class Engine:
         await self._send(run_id, SlotName.EXIT, attempt, cause=signal.event, not_after=None)
 
     async def _upgrade_exit(self, run_id: RunId, signal: Signal) -> None:
-        """A more urgent reason takes over the exit. A market order on its way already is as urgent as can be."""
-        run = self.board.runs[run_id]
-        if run.retry_at is not None:
-            self._put(replace(run, retry_at=self._clock.now(), version=run.version + 1))
-            return
-        await self._send_exit(run_id, signal)
+        """A more urgent reason takes over the exit. A market order on its way already is as urgent as can be, and a
+        try that waits is due at once."""
+        if self.board.runs[run_id].retry_at is None:
+            await self._send_exit(run_id, signal)
 
     async def _send(
         self, run_id: RunId, name: SlotName, attempt: Attempt, *, cause: Event, not_after: datetime | None
@@ -463,14 +580,16 @@ class Engine:
         self._tell_fills(before, after, attempt.client_order_id)
         if signal is not None:
             self._inbox.setdefault(run_id, deque()).appendleft(signal)
+        if name is SlotName.EXIT and isinstance(sent, GateSaidNo):
+            self._halt(sent.reason)  # the gate stops an exit for one reason only
 
     def _objection(self, run_id: RunId) -> str | None:
         """The latest word before a BUY leaves: a wish, or a stop-loss that was seen meanwhile."""
         run = self.board.runs[run_id]
         if run.wish is not None or any(s.event in (Event.STOP, Event.KILL) for s in self._inbox.get(run_id, ())):
             return "stopping was asked for"
-        if run.stop_seen is not None:
-            return f"the stop-loss was seen at {run.stop_seen.price:f}"
+        if (price := stop_hit(run, self.board.last(run.plan.symbol))) is not None:
+            return f"the stop-loss was seen at {price:f}"
         return None
 
     async def _cancel_entry(self, run_id: RunId, _: Signal) -> None:
@@ -483,26 +602,17 @@ class Engine:
             event = Event.FILLED if run.entry.filled_qty > 0 else nothing_bought(run)
             self._inbox.setdefault(run_id, deque()).append(self._signal(event))
             return
-        if attempt.phase is AttemptPhase.OPEN:
-            await self._cancel_once(run_id, attempt.client_order_id)
-            if not self._is_over(run_id, attempt.client_order_id):
-                self._spawn(self._confirm_cancel(run_id, attempt.client_order_id))
+        self._chase(run)
 
     async def _confirm_cancel(self, run_id: RunId, order: ClientOrderId) -> None:
         """Ask until the broker says that nothing of the order can fill any more."""
-        if order in self._looking_up:
-            return
-        self._looking_up.add(order)
         pause_s = LOOK_UP_FIRST_S
-        try:
-            while not self.halted and not self._is_over(run_id, order):
-                await self._cancel_once(run_id, order)
-                if self._is_over(run_id, order):
-                    return
-                await self._clock.sleep(pause_s)
-                pause_s = min(pause_s * 2, LOOK_UP_LONGEST_S)
-        finally:
-            self._looking_up.discard(order)
+        while not self.halted and self._phase_of(run_id, order) is not AttemptPhase.DONE:
+            await self._cancel_once(run_id, order)
+            if self._phase_of(run_id, order) is AttemptPhase.DONE:
+                return
+            await self._clock.sleep(pause_s)
+            pause_s = min(pause_s * 2, LOOK_UP_LONGEST_S)
 
     async def _cancel_once(self, run_id: RunId, order: ClientOrderId) -> None:
         run = self.board.runs[run_id]
@@ -533,37 +643,36 @@ class Engine:
             )
             self.on_report(report)
 
-    def _is_over(self, run_id: RunId, order: ClientOrderId) -> bool:
+    def _phase_of(self, run_id: RunId, order: ClientOrderId) -> AttemptPhase:
+        """An order of a run that is archived is over."""
         run = self.board.runs.get(run_id)
         if run is None or (place := slot_of(run, order)) is None:
-            return True
-        return run.slot(place[0]).attempts[place[1]].phase is AttemptPhase.DONE
+            return AttemptPhase.DONE
+        return run.slot(place[0]).attempts[place[1]].phase
 
-    async def _look_up(self, run_id: RunId, _: Signal) -> None:
-        self.resolve_unknown(run_id)
+    async def _look_up(self, run_id: RunId, signal: Signal) -> None:
+        """`_chase` does the looking, now and after a restart; a person is told of it here."""
+        run = self.board.runs[run_id]
+        if not run.exit.is_live:
+            return
+        text = f"{signal.detail}; you may still hold {run.remaining_qty:f}. It is looked up, not sent again"
+        self._tell(Severity.URGENT, f"{run.plan.symbol}: the SELL is not confirmed", text, run)
 
     async def _resolve(self, run_id: RunId, name: SlotName, order: ClientOrderId) -> None:
         """Resolve, don't retry: look the order up until it is seen, or for at least the venue's quarantine."""
         began_s = self._clock.monotonic_s()
         pause_s, looks = LOOK_UP_FIRST_S, 0
-        try:
-            while not self.halted and (run := self.board.runs.get(run_id)) is not None:
-                if not any(
-                    a.client_order_id == order and a.phase is AttemptPhase.UNKNOWN for a in run.slot(name).attempts
-                ):
-                    return
-                over = self._clock.monotonic_s() - began_s >= self._broker.facts.quarantine_s
-                looks += 1
-                found = await self._look_once(run, order, looks)
-                if found is True:
-                    return
-                if found is False and over:
-                    await self._not_found(run_id, name, order, looks)
-                    return
-                await self._clock.sleep(pause_s)
-                pause_s = min(pause_s * 2, LOOK_UP_LONGEST_S)
-        finally:
-            self._looking_up.discard(order)
+        while not self.halted and self._phase_of(run_id, order) is AttemptPhase.UNKNOWN:
+            run = self.board.runs[run_id]
+            if name is SlotName.ENTRY and run.state is not State.RUNNING:
+                return  # given up: it is watched for with all orders of the day
+            over = self._clock.monotonic_s() - began_s >= self._broker.facts.quarantine_s
+            looks += 1
+            found = await self._look_once(run, order, looks)
+            if found or (found is False and over and await self._is_given_up(run_id, name, order, looks)):
+                return
+            await self._clock.sleep(pause_s)
+            pause_s = min(pause_s * 2, LOOK_UP_LONGEST_S)
 
     async def _look_once(self, run: Run, order: ClientOrderId, look: int) -> bool | None:
         """True: seen. False: the broker answered and does not know it. None: no answer, which proves nothing."""
@@ -586,30 +695,44 @@ class Engine:
         self.on_report(report)
         return True
 
-    async def _not_found(self, run_id: RunId, name: SlotName, order: ClientOrderId, looks: int) -> None:
-        detail = f"{order} not seen in {looks} look-ups over the quarantine"
-        if name is SlotName.ENTRY:
-            self.notify(run_id, self._signal(Event.NOT_FOUND, Source.BROKER, detail=detail))
-            return
+    async def _is_given_up(self, run_id: RunId, name: SlotName, order: ClientOrderId, looks: int) -> bool:
+        """Not seen over the whole quarantine: a BUY is given up, a SELL may be sent again if the position says so.
+        False: it does not say so, or not yet, and looking goes on."""
         run = self.board.runs[run_id]
-        if await self._position_covers(run):
-            self.notify(run_id, self._signal(Event.NOT_FOUND, Source.BROKER, detail=detail))
-            return
-        self._put(replace(run, exit=replace(run.exit, phase=SlotPhase.WATCH), version=run.version + 1))
-        cause = Cause.OUTCOME_UNKNOWN
-        self.notify(run_id, self._signal(Event.SAFETY_ABORT, Source.BROKER, cause=cause, detail=detail))
+        covers = True
+        if name is SlotName.EXIT:
+            if run.state is State.RUNNING:
+                return False  # known from the spool only: first the entry, then this
+            answer = await self._position_covers(run_id, order)
+            if answer is None or self._phase_of(run_id, order) is not AttemptPhase.UNKNOWN:
+                return False
+            covers = answer
+        detail = f"{order} not seen in {looks} look-ups over the quarantine"
+        if covers:
+            not_found = self._signal(Event.NOT_FOUND, Source.BROKER, detail=detail)
+            self.notify(run_id, replace(not_found, order=order))
+            return True
+        run = self.board.runs[run_id]
+        if run.exit.phase is not SlotPhase.WATCH:
+            self._put(replace(run, exit=replace(run.exit, phase=SlotPhase.WATCH), version=run.version + 1))
+            cause = Cause.OUTCOME_UNKNOWN
+            self.notify(run_id, self._signal(Event.SAFETY_ABORT, Source.BROKER, cause=cause, detail=detail))
+            text = f"{detail}, and the broker's position no longer covers it: look into the broker's order book"
+            self._tell(Severity.URGENT, f"{run.plan.symbol}: nobody knows what became of the SELL", text, run)
+        return False
 
-    async def _position_covers(self, run: Run) -> bool:
-        """Whether the broker still holds what *all* runs on this symbol and product have proven, with no order of
-        this run open: only then may an exit that was never seen be sent again."""
+    async def _position_covers(self, run_id: RunId, order: ClientOrderId) -> bool | None:
+        """Whether the broker still holds what *all* runs on this symbol and product have proven: only then may an
+        exit that was never seen be sent again. None: that cannot be told now."""
+        key, asked_s = _key_of(self.board.runs[run_id]), self._clock.monotonic_s()
         try:
             positions = await self._broker.positions()
         except BrokerUnavailable:
-            return False
-        net = _net_of(positions).get((run.plan.symbol, run.plan.product), ZERO)
-        proven = sum((r.remaining_qty for r in self.board.sharing(run.plan.symbol, run.plan.product)), ZERO)
-        is_open = any(a.phase is AttemptPhase.OPEN for a in run.exit.attempts)
-        return net >= proven and not is_open
+            return None
+        if self._lags(key, asked_s) or self._is_moving(key, apart_from=order):
+            return None
+        proven = sum((run.remaining_qty for run in self.board.sharing(*key)), ZERO)
+        return _net_of(positions).get(key, ZERO) >= proven
 
     async def _watch_late(self, run_id: RunId, _: Signal) -> None:
         run = self.board.runs[run_id]
@@ -619,26 +742,25 @@ class Engine:
 
     async def _rescue(self, run_id: RunId, _: Signal) -> None:
         run = self.board.runs[run_id]
-        retry_at = self._clock.now() + timedelta(seconds=RESCUE_EVERY_S)
-        self._put(replace(run, retry_at=retry_at, version=run.version + 1))
-        self.say(JournalKind.RETRY, f"getting out is tried again every {RESCUE_EVERY_S:g} s", run)
+        if run.remaining_qty > 0:
+            self.say(JournalKind.RETRY, f"getting out is tried again every {RESCUE_EVERY_S:g} s", run)
 
     async def _alert(self, run_id: RunId, signal: Signal) -> None:
-        run = self.board.runs[run_id]
+        self._tell_exposure(self.board.runs[run_id], signal.detail)
+
+    def _tell_exposure(self, run: Run, detail: str) -> None:
         exposed = run.exposure in (Exposure.LONG, Exposure.UNKNOWN)
         cause = CAUSE_LABEL[run.cause] if run.cause is not None else STATE_LABEL[run.state]
         headline = f"{run.plan.symbol}: {cause}"
         text = f"{EXPOSURE_LABEL[run.exposure]}" + (f" ({run.remaining_qty:f})" if run.remaining_qty > 0 else "")
-        if signal.detail:
-            text += f"; {signal.detail}"
+        if detail:
+            text += f"; {detail}"
         severity = Severity.URGENT if exposed else Severity.WARNING
-        self.say(JournalKind.ALERT, f"{headline}. {text}", run, severity=severity)
-        self._alerts.tell(severity, headline, text, run_id=run_id)
+        self._told_s["exposed", run.plan.run_id] = self._clock.monotonic_s()
+        self._tell(severity, headline, text, run)
 
     async def _archive(self, run_id: RunId) -> None:
         run = self.board.runs[run_id]
-        if not run.is_closed:
-            return
         try:
             await self._runtime.archive(run)
             self.say(JournalKind.RELEASE, "keys, grouping and timers deleted", run, EngineState.UNLOCKING)
@@ -657,18 +779,20 @@ class Engine:
 
     async def _saved(self, run_id: RunId) -> bool:
         run = self.board.runs[run_id]
-        if self._saved_version.get(run_id, -1) >= run.version:
+        if self._has_saved(run):
             return True
         try:
             await self._records.save(run, self.stamp.fence)
         except RecordsUnavailable as error:
-            self.say(JournalKind.NOTE, f"SQL does not answer, saved later: {error}", run, EngineState.UPDATING)
-            self._alerts.tell(Severity.URGENT, "SQL does not answer", str(error), run_id=run_id)
+            self.warn("SQL", "SQL does not answer", f"exits go on without it, entries wait: {error}")
             self._wake_later(run_id)
             return False
         self._saved_version[run_id] = run.version
         self.say(JournalKind.SAVED, f"saved as {run.state}", run, EngineState.UPDATING, version=run.version)
         return True
+
+    def _has_saved(self, run: Run) -> bool:
+        return self._saved_version.get(run.plan.run_id, -1) >= run.version
 
     async def _unlock(self, run_id: RunId) -> None:
         run = self.board.runs[run_id]
@@ -695,8 +819,18 @@ class Engine:
         self._put(replace(run, stop_seen=StopSeen(price=signal.price, at=signal.at), version=run.version + 1))
 
     def _put(self, run: Run) -> None:
+        before = self.board.runs.get(run.plan.run_id)
+        if before is not None and run.outside_qty > before.outside_qty:  # now it is explained
+            explained = run.outside_qty - before.outside_qty
+            self._missing[_key_of(run)] = max(self._missing.get(_key_of(run), ZERO) - explained, ZERO)
         self.board.put(run)
         self._set_timers(run)
+
+    def _try_again(self, run_id: RunId, pause_s: float) -> None:
+        """The open slot could not be sent now: due again after a pause."""
+        run = self.board.runs[run_id]
+        retry_at = self._clock.now() + timedelta(seconds=pause_s)
+        self._put(replace(run, retry_at=retry_at, version=run.version + 1))
 
     def _note_waiting(self, run: Run) -> None:
         """At BUY time without a fresh price: from now on every tick is looked at."""
@@ -708,31 +842,40 @@ class Engine:
         self.say(JournalKind.NOTHING, "BUY time, but no fresh price: the first tick within the grace decides", run)
         self._put(replace(run, waited_for_price=True, version=run.version + 1))
 
+    def _reckon(self, key: Key, net: Decimal) -> None:
+        """Compare the broker's position with what our fills say."""
+        sharing = list(self.board.sharing(*key))
+        proven = sum((run.remaining_qty for run in sharing), ZERO)
+        perhaps_sold = sum((out_qty(run) for run in sharing), ZERO)
+        self._missing[key] = max(proven - net - perhaps_sold, ZERO)
+        if net <= 0 and not self._is_moving(key):
+            for run in sharing:
+                if run.remaining_qty > 0 and run.state is not State.RUNNING:
+                    self._closed_outside(run)
+
     def _closed_outside(self, run: Run) -> None:
         """The broker holds nothing of what our fills say, and no order of ours explains it."""
-        held = run.remaining_qty > 0 and not run.exit.is_live and not run.entry.is_live and not run.handed_over
-        if not held or self._believed_net(run) is None or run.state is State.RUNNING:
-            return
-        if exit_qty(run, self.board, net_qty=self._believed_net(run)) > 0:
-            return
-        run_id = run.plan.run_id
         helped = run.state is State.SL_PENDING and run.exit.filled_qty > 0
         if helped:
             self._put(replace(run, outside_qty=run.outside_qty + run.remaining_qty, version=run.version + 1))
         event = Event.FILLED if helped else Event.CLOSED_OUTSIDE
         detail = "the broker's position is gone and no order of ours explains it"
-        self.notify(run_id, self._signal(event, Source.BROKER, detail=detail))
+        self.notify(run.plan.run_id, self._signal(event, Source.BROKER, detail=detail))
 
-    def _believed_net(self, run: Run) -> Decimal | None:
-        """The broker's net position, if the reading is older than the venue's lag after our last fill."""
-        key = (run.plan.symbol, run.plan.product)
-        reading = self._net.get(key)
-        if reading is None:
-            return None
-        net, at_s = reading
-        if at_s - self._last_fill_s.get(key, at_s - 1e9) < self._broker.facts.position_lag_s:
-            return None
-        return net
+    def _lags(self, key: Key, asked_at_s: float) -> bool:
+        """Whether a position asked for then may not know our last fill yet."""
+        last_s = self._last_fill_s.get(key)
+        return last_s is not None and asked_at_s - last_s <= self._broker.facts.position_lag_s
+
+    def _is_moving(self, key: Key, *, apart_from: ClientOrderId | None = None) -> bool:
+        """Whether an order of ours may be changing this position now. One given up for lost does not count."""
+        return any(
+            attempt.phase in (AttemptPhase.UNKNOWN, AttemptPhase.OPEN) and attempt.client_order_id != apart_from
+            for run in self.board.sharing(*key)
+            for slot in (run.entry, run.exit)
+            if slot.phase is not SlotPhase.WATCH
+            for attempt in slot.attempts
+        )
 
     def _no_entry_now(self) -> str | None:
         if self.entries_blocked is not None:
@@ -747,25 +890,23 @@ class Engine:
         self.say(JournalKind.NOTHING, text, run, EngineState.VALIDATING, blocked=blocked)
         self._wake_later(run.plan.run_id)
 
-    def _wake_later(self, run_id: RunId) -> None:
+    def _wake_later(self, run_id: RunId, pause_s: float = LOOK_AGAIN_S) -> None:
         async def later() -> None:
-            await self._clock.sleep(LOOK_AGAIN_S)
+            await self._clock.sleep(pause_s)
             self.wake(run_id)
 
         self._spawn(later())
 
     def _halt(self, why: str) -> None:
         self.halted = why
-        self.say(JournalKind.ALERT, f"another worker has the account: nothing is sent from here. {why}")
-        self._alerts.tell(Severity.URGENT, "this worker has lost the account", why)
+        self._tell(Severity.URGENT, "this worker has lost the account: nothing is sent from here", why)
 
     def _broken(self, run_id: RunId, error: Exception) -> None:
-        run = self.board.runs.get(run_id)
-        text = f"{type(error).__name__}: {error}"
-        self.say(
-            JournalKind.ALERT, f"squareoff failed while working on this run: {text}", run, severity=Severity.URGENT
-        )
-        self._alerts.tell(Severity.URGENT, "squareoff failed while working on a run", text, run_id=run_id)
+        """Tell it, and go on with the run after a pause that grows: what is due is still due."""
+        failures = self._failures[run_id] = self._failures.get(run_id, 0) + 1
+        headline, text = "squareoff failed while working on this run", f"{type(error).__name__}: {error}"
+        self.warn(f"broken {text}", headline, text, self.board.runs.get(run_id))
+        self._wake_later(run_id, min(LOOK_AGAIN_S * 2**failures, RESCUE_EVERY_S))
 
     def _request_id(self) -> str:
         self._requests += 1
@@ -854,9 +995,19 @@ class Engine:
             )
 
 
-def _net_of(positions: Any) -> dict[tuple[Symbol, Product], Decimal]:
-    net: dict[tuple[Symbol, Product], Decimal] = {}
-    position: Position
+def _key_of(run: Run) -> Key:
+    return run.plan.symbol, run.plan.product
+
+
+def _needs_a_person(run: Run) -> bool:
+    """Something is held or may be, and the run is not simply waiting for its exit to come due."""
+    if run.exposure not in (Exposure.LONG, Exposure.UNKNOWN):
+        return False
+    return run.state is not State.BOUGHT or run.exit.is_live
+
+
+def _net_of(positions: Iterable[Position]) -> dict[Key, Decimal]:
+    net: dict[Key, Decimal] = {}
     for position in positions:
         key = (position.symbol, position.product)
         net[key] = net.get(key, ZERO) + position.net_qty

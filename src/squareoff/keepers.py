@@ -6,19 +6,19 @@ Each keeper is a loop of its own that never ends and never gives up: what fails 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
 from typing import Any, Protocol
 
 from squareoff.core.board import Board
 from squareoff.core.events import Event, Signal, Source
-from squareoff.core.machine import State
+from squareoff.core.machine import FINAL, WATCHES_STOP, State
 from squareoff.core.orders import AttemptPhase, SlotPhase, Stamp
 from squareoff.core.run import Run
 from squareoff.core.types import AccountId, OrderReport, Product, RunId, SlotName, StrategyId, Symbol, Tick
-from squareoff.errors import BadInput, BrokerUnavailable, RecordsUnavailable, SquareoffError, StoreUnavailable
+from squareoff.errors import BadInput, BrokerUnavailable, FenceLost, RecordsUnavailable, StoreUnavailable
 from squareoff.ports import Broker, Clock, EngineState, JournalKind, MarketFeed, Records, RuntimeStore, WishRecord
 
 POLL_ORDERS_S = 1.0
@@ -26,6 +26,9 @@ POLL_ORDERS_S = 1.0
 POSITIONS_S = 2.0
 """Exits are capped by the broker's position, read this often (at most 5 s by DESIGN.md)."""
 REDIS_CHECK_S = 0.5
+RING_S = 1.0
+FEED_SILENT_S = 5.0
+"""A feed that says nothing for this long while a stop-loss is armed is told, and connected again."""
 BELL_S = 1.0
 """A wish whose bell was lost is found within this time."""
 PRICES_S = 0.2
@@ -44,9 +47,15 @@ class Kept(Protocol):
 
     def notify(self, run_id: RunId, signal: Signal) -> None: ...
     def on_report(self, report: OrderReport) -> None: ...
-    def on_positions(self, positions: dict[tuple[Symbol, Product], Decimal]) -> None: ...
+    def on_positions(
+        self, positions: Mapping[tuple[Symbol, Product], Decimal], *, asked_at_s: float | None = None
+    ) -> None: ...
     def wake(self, run_id: RunId) -> None: ...
-    async def start(self, run: Run) -> None: ...
+    def ring(self) -> None: ...
+    def warn(self, what: str, headline: str, text: str, run: Run | None = None) -> None: ...
+    def is_saved(self, run_id: RunId) -> bool: ...
+    async def create(self, run: Run) -> None: ...
+    async def begin(self, run_id: RunId) -> None: ...
     async def settled(self, run_id: RunId) -> None: ...
     def say(
         self,
@@ -71,14 +80,36 @@ class Keepers:
     """A run of a strategy for its next session. Raises BadInput."""
     last_tick_s: float | None = None
     """When the feed last said anything (monotonic seconds); None: not yet."""
+    _made: dict[int, Run] = field(default_factory=dict)
+    """The run made for a START, by wish: asked again, it is the same run."""
+    _told: set[int] = field(default_factory=set)
+    """Wishes handed to their runs, not yet taken off the list."""
 
     def first_loops(self) -> Sequence[Coroutine[Any, Any, None]]:
         """What watches a position: started before recovery, so that a proven one is protected at once."""
-        return (self._keep_feed(), self._keep_updates(), self._keep_orders(), self._keep_positions())
+        keepers = (self._keep_feed, self._keep_updates, self._keep_orders, self._keep_positions, self._keep_ringing)
+        return [self._for_ever(keep) for keep in keepers]
 
     def later_loops(self) -> Sequence[Coroutine[Any, Any, None]]:
         """The rest: started when recovery is done."""
-        return (self._keep_redis(), self._keep_wishes(), self._keep_prices())
+        return [self._for_ever(keep) for keep in (self._keep_redis, self._keep_wishes, self._keep_prices)]
+
+    async def _for_ever(self, keep: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """A bug of ours in one keeper must neither end it nor go unseen."""
+        while True:
+            try:
+                await keep()
+            except FenceLost:
+                raise  # this worker has nothing to keep any more
+            except Exception as error:
+                name = keep.__name__.removeprefix("_keep_")
+                self.engine.warn(f"keeper {name}", f"looking after {name} failed", f"{type(error).__name__}: {error}")
+            await self.clock.sleep(RECONNECT_LONGEST_S)
+
+    async def _keep_ringing(self) -> None:
+        while True:
+            self.engine.ring()
+            await self.clock.sleep(RING_S)
 
     # ------------------------------------------------------------------ feed
 
@@ -99,16 +130,27 @@ class Keepers:
             await self.clock.sleep(pause_s)
 
     async def _read_feed(self, symbols: Sequence[Symbol]) -> str | None:
-        """Read until the source ends (why is returned) or other symbols are wanted (None)."""
+        """Read until the source ends or falls silent (why is returned) or other symbols are wanted (None)."""
+        began_s = self.clock.monotonic_s()
         reading = asyncio.ensure_future(self.feed.run(symbols, self._tick))
         try:
             while not reading.done() and self._symbols() == symbols:
                 await asyncio.wait({reading}, timeout=SUBSCRIBE_S)
+                if self._is_silent_since(began_s):
+                    text = f"no price for {FEED_SILENT_S:g} s: a stop-loss cannot be seen; connecting again"
+                    self.engine.warn("feed", "the price feed is silent", text)
+                    return "silent"
         finally:
             was_done = reading.done()
             reading.cancel()
             (result,) = await asyncio.gather(reading, return_exceptions=True)
         return (str(result) if result is not None else "connection closed") if was_done else None
+
+    def _is_silent_since(self, began_s: float) -> bool:
+        heard_s = max(began_s, self.last_tick_s or began_s)
+        if self.clock.monotonic_s() - heard_s < FEED_SILENT_S:
+            return False
+        return any(run.state in WATCHES_STOP for run in self.engine.board.runs.values())
 
     def _symbols(self) -> list[Symbol]:
         return sorted(symbol for symbol, cell in self.engine.board.cells.items() if cell.run_ids)
@@ -148,12 +190,14 @@ class Keepers:
     async def _keep_positions(self) -> None:
         while True:
             if any(run.remaining_qty > 0 for run in self.engine.board.runs.values()):
+                asked_s = self.clock.monotonic_s()
                 try:
                     positions = await self.broker.positions()
                 except BrokerUnavailable as error:  # never read as flat
                     self.engine.say(JournalKind.NOTE, f"the broker did not tell its positions: {error}")
                 else:
-                    self.engine.on_positions({(p.symbol, p.product): p.net_qty for p in positions})
+                    net = {(p.symbol, p.product): p.net_qty for p in positions}
+                    self.engine.on_positions(net, asked_at_s=asked_s)
             await self.clock.sleep(POSITIONS_S)
 
     # ------------------------------------------------------------------ Redis
@@ -206,7 +250,9 @@ class Keepers:
     async def _keep_wishes(self) -> None:
         while True:
             try:
-                for wish in await self.records.wishes(self.engine.account):
+                wishes = await self.records.wishes(self.engine.account)
+                await self._begin_created(wishes)
+                for wish in wishes:
                     await self._obey(wish)
             except RecordsUnavailable as error:
                 self.engine.say(JournalKind.NOTE, f"SQL did not tell the wishes: {error}")
@@ -219,21 +265,56 @@ class Keepers:
         """Carry out one wish. It counts as taken only when what it changed is saved, so a crash repeats it."""
         if wish.event is Event.START:
             await self._start(wish)
-        else:
-            for run in self._open_runs(wish.strategy_id):
-                signal = Signal(event=wish.event, at=self.clock.now(), source=Source.WISH, detail=f"by {wish.by}")
-                self.engine.notify(run.plan.run_id, signal)
-                await self.engine.settled(run.plan.run_id)
-        await self.records.wish_taken(wish.id, self.engine.stamp.fence)
+            return
+        runs = self._open_runs(wish.strategy_id)
+        for run in runs if wish.id not in self._told else ():
+            await self._hand_on(wish, run)
+        self._told.add(wish.id)
+        if all(self.engine.is_saved(run.plan.run_id) for run in runs):
+            await self.records.wish_taken(wish.id, self.engine.stamp.fence)
+
+    async def _hand_on(self, wish: WishRecord, run: Run) -> None:
+        signal = Signal(event=wish.event, at=self.clock.now(), source=Source.WISH, detail=f"by {wish.by}")
+        self.engine.notify(run.plan.run_id, signal)
+        await self.engine.settled(run.plan.run_id)
 
     async def _start(self, wish: WishRecord) -> None:
+        """The run is saved as `created`, then the wish counts as taken, then the run begins: wherever a crash falls
+        between, the next process goes on from the created run, and no wish makes two."""
+        run = self._created(wish.strategy_id) or await self._make(wish)
+        await self.records.wish_taken(wish.id, self.engine.stamp.fence)
+        self._made.pop(wish.id, None)
+        if run is not None:
+            await self.engine.begin(run.plan.run_id)
+
+    async def _make(self, wish: WishRecord) -> Run | None:
+        """The created run of a START. None: it cannot be started now, which is told. Raises RecordsUnavailable."""
+        for earlier in self._open_runs(wish.strategy_id):
+            await self._hand_on(wish, earlier)  # archives it if it is closed
+        for earlier in self._open_runs(wish.strategy_id):
+            if earlier.state in FINAL and earlier.is_closed:
+                raise RecordsUnavailable(f"run {earlier.plan.run_id} is not archived yet")
+            text = "it is started already, or an earlier run of it may still buy or hold"
+            self.engine.say(JournalKind.ALERT, f"strategy {wish.strategy_id} was not started: {text}", earlier)
+            return None
         try:
-            run = await self.new_run(wish.strategy_id, self.clock.now())
-            await self.engine.start(run)
+            if wish.id not in self._made:
+                self._made[wish.id] = await self.new_run(wish.strategy_id, self.clock.now())
+            await self.engine.create(self._made[wish.id])
         except BadInput as error:
             self.engine.say(JournalKind.ALERT, f"strategy {wish.strategy_id} was not started: {error}")
-        except SquareoffError as error:
-            self.engine.say(JournalKind.ALERT, f"strategy {wish.strategy_id} could not be started: {error}")
+            return None
+        return self._made[wish.id]
+
+    async def _begin_created(self, wishes: Sequence[WishRecord]) -> None:
+        """A crash fell between taking a START and beginning its run."""
+        asked = {wish.strategy_id for wish in wishes if wish.event is Event.START}
+        for run in list(self.engine.board.runs.values()):
+            if run.state is State.CREATED and run.plan.strategy_id not in asked:
+                await self.engine.begin(run.plan.run_id)
+
+    def _created(self, strategy_id: StrategyId) -> Run | None:
+        return next((run for run in self._open_runs(strategy_id) if run.state is State.CREATED), None)
 
     def _open_runs(self, strategy_id: StrategyId) -> list[Run]:
         return [run for run in self.engine.board.runs.values() if run.plan.strategy_id == strategy_id]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from datetime import timedelta
 from decimal import Decimal
 
 from squareoff.core.board import Board, SymbolCell
@@ -14,6 +15,7 @@ from squareoff.core.types import RunId, Tick
 from squareoff.ports import Clock
 
 _ZERO = Decimal(0)
+_AHEAD = timedelta(seconds=2)
 
 
 class Listener:
@@ -39,11 +41,11 @@ class Listener:
             self.ignored["not subscribed"] += 1
             return
         price = tick.price
-        if not price > _ZERO or not price.is_finite():
+        if not price.is_finite() or price <= _ZERO:  # in this order: a NaN cannot be compared
             self.ignored["absurd price"] += 1
             return
         last = cell.last
-        if last is not None and tick.at < last.at:
+        if last is not None and tick.at < last.at and not self._is_ahead(last):
             self.ignored["backwards in time"] += 1
             return
         cell.last = tick
@@ -51,6 +53,10 @@ class Listener:
             self._tripped(tick)
         if cell.eager:
             self._eager(cell, tick)
+
+    def _is_ahead(self, tick: Tick) -> bool:
+        """Dated in the future by mistake: it must not make all that come after it look old."""
+        return tick.at - self._clock.now() > _AHEAD
 
     def _tripped(self, tick: Tick) -> None:
         now = self._clock.now()

@@ -19,10 +19,10 @@ from typing import Any, Protocol
 
 from squareoff.core.board import Board
 from squareoff.core.machine import EXIT_OPEN, FINAL, State
-from squareoff.core.orders import Attempt, AttemptPhase, Slot, SlotPhase, Stamp
+from squareoff.core.orders import Attempt, AttemptPhase, Slot, SlotPhase, Stamp, client_order_id
 from squareoff.core.run import Run, StopSeen
-from squareoff.core.types import AccountId, ClientOrderId, OrderReport, RunId, SlotName
-from squareoff.errors import BrokerUnavailable, StoreUnavailable
+from squareoff.core.types import ZERO, AccountId, ClientOrderId, OrderReport, RunId, SlotName
+from squareoff.errors import BrokerUnavailable, RecordsUnavailable, StoreUnavailable
 from squareoff.ports import (
     Broker,
     Clock,
@@ -33,6 +33,7 @@ from squareoff.ports import (
     RuntimeStore,
     Spool,
     SpoolContents,
+    SpoolMark,
 )
 
 
@@ -44,10 +45,11 @@ class Recovering(Protocol):
     entries_blocked: str | None
     redis_damaged: asyncio.Event
 
+    @property
+    def all_saved(self) -> bool: ...
     def add(self, run: Run, *, saved: bool) -> None: ...
     def wake(self, run_id: RunId) -> None: ...
     def on_report(self, report: OrderReport) -> None: ...
-    def resolve_unknown(self, run_id: RunId) -> None: ...
     async def settled(self, run_id: RunId) -> None: ...
     async def save_all(self) -> None: ...
     def say(
@@ -66,12 +68,13 @@ ASK_AGAIN_S = 1.0
 
 def taken_over(run: Run, contents: SpoolContents, stamp: Stamp, now: datetime) -> Run:
     """`run` as this worker must see it: what the spool knows is taken in, and every attempt that is not *proven*
-    unsent counts as perhaps live. The licences are re-stamped, so that a later "no mark" is about our own sends.
+    unsent counts as perhaps live, also one whose order was seen open: nobody listened since. The licences are
+    re-stamped, so that a later "no mark" is about our own sends.
     """
-    run = _with_latches(run, contents, stamp)
+    run = _with_latches(run, contents)
     marked = {mark.client_order_id for mark in contents.marks}
     entry = _slot_taken_over(run.entry, marked, contents, stamp)
-    exit_slot = _slot_taken_over(run.exit, marked, contents, stamp)
+    exit_slot = _slot_taken_over(_with_marked_exits(run, contents), marked, contents, stamp)
     changed = replace(run, entry=entry, exit=exit_slot)
     if _may_go_on_at_once(changed):
         changed = replace(changed, retry_at=now)
@@ -80,14 +83,37 @@ def taken_over(run: Run, contents: SpoolContents, stamp: Stamp, now: datetime) -
     return replace(changed, version=run.version + 1)
 
 
-def _with_latches(run: Run, contents: SpoolContents, stamp: Stamp) -> Run:
+def _with_marked_exits(run: Run, contents: SpoolContents) -> Slot:
+    """The exit with the attempts that only the spool knows: while SQL was down, the send mark was the licence.
+    An attempt is made only when the one before it is over, so all but the last are."""
+    known = len(run.exit.attempts)
+    sent = {mark.client_order_id: mark for mark in contents.marks}
+    numbers = [n for mark in sent.values() if (n := _exit_number(run, mark)) is not None]
+    last = max(numbers, default=0)
+    if last <= known:
+        return run.exit
+    attempts = [replace(attempt, phase=AttemptPhase.DONE) for attempt in run.exit.attempts]
+    for number in range(known + 1, last + 1):
+        order = client_order_id(run.key, SlotName.EXIT, number)
+        phase = AttemptPhase.UNKNOWN if number == last else AttemptPhase.DONE
+        qty = sent[order].qty if order in sent else ZERO
+        attempts.append(Attempt(number=number, client_order_id=order, qty=qty, phase=phase))
+    return replace(run.exit, phase=SlotPhase.INTENT, attempts=tuple(attempts))
+
+
+def _exit_number(run: Run, mark: SpoolMark) -> int | None:
+    is_ours = mark.client_order_id == client_order_id(run.key, SlotName.EXIT, mark.attempt)
+    return mark.attempt if is_ours else None
+
+
+def _with_latches(run: Run, contents: SpoolContents) -> Run:
     seen, lowest = run.stop_seen, run.lowest_price
     for latch in contents.latches:
         if latch.run_id != run.plan.run_id:
             continue
         if latch.tripped:
             seen = seen or StopSeen(price=latch.price, at=latch.at)
-        elif lowest is None or latch.price < lowest:
+        elif run.state is State.RUNNING and (lowest is None or latch.price < lowest):  # settled: it was compared
             lowest = latch.price
     if seen == run.stop_seen and lowest == run.lowest_price:
         return run
@@ -104,6 +130,8 @@ def _slot_taken_over(slot: Slot, marked: set[ClientOrderId], contents: SpoolCont
 def _attempt_taken_over(
     attempt: Attempt, licensed_by: Stamp | None, marked: set[ClientOrderId], contents: SpoolContents, stamp: Stamp
 ) -> Attempt:
+    if attempt.phase is AttemptPhase.OPEN:
+        return replace(attempt, phase=AttemptPhase.UNKNOWN)
     if attempt.phase is not AttemptPhase.LICENSED:
         return attempt
     same_spool = (
@@ -160,17 +188,27 @@ async def recover(
     await _ask_broker(engine, broker, clock, taken)
     await _restore_redis(account, engine, runtime)
     for run in taken:
-        engine.resolve_unknown(run.plan.run_id)
         engine.wake(run.plan.run_id)
         await engine.settled(run.plan.run_id)
-    await engine.save_all()
-    await journal.flush()
-    spool.drained()
+    while not await _all_saved(engine, journal):
+        await clock.sleep(ASK_AGAIN_S)
+    spool.drained()  # no await since it was found that SQL knows everything: a mark made meanwhile would be lost
     engine.entries_blocked = None
     took_s = clock.monotonic_s() - began_s
     engine.say(JournalKind.RECOVERY, f"done in {took_s:.2f} s: entries are allowed", seconds=round(took_s, 3))
     for run in taken:
         engine.wake(run.plan.run_id)
+
+
+async def _all_saved(engine: Recovering, journal: Journal) -> bool:
+    """Whether SQL knows all that the spool knows, at this very moment."""
+    try:
+        await engine.save_all()
+        await journal.flush()
+    except RecordsUnavailable as error:
+        engine.say(JournalKind.RECOVERY, f"SQL does not answer, the spool is kept: {error}")
+        return False
+    return engine.all_saved
 
 
 def _found(run: Run) -> str:

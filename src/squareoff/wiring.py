@@ -6,14 +6,14 @@ Imports are inside the functions, so that `squareoff --help` does not wait for l
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import Decimal
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 from zoneinfo import ZoneInfo
 
 from squareoff.core.bad_input import BadInput
@@ -71,6 +71,17 @@ def replay_world(start: datetime) -> World:
     from squareoff.simulation.replay import World
 
     loop = VirtualLoop(start)
+    failures: list[BaseException] = []
+
+    def spawn(work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = loop.create_task(work)
+        task.add_done_callback(keep_failure)
+        return task
+
+    def keep_failure(task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and (error := task.exception()) is not None:
+            failures.append(error)
+
     board, records, spool = Board(), MemoryRecords(install_id="replay"), MemorySpool()
     lease = MemoryLease(REPLAY_ACCOUNT)
     lease.acquire()
@@ -100,7 +111,7 @@ def replay_world(start: datetime) -> World:
         alerts=_NoAlerts(),
         stamp=Stamp(fence=fence, machine=lease.machine, boot=lease.boot),
         set_timers=scheduler.set_timers,
-        spawn=loop.create_task,
+        spawn=spawn,
     )
     broker.on_report = engine.on_report
     listener = Listener(board=board, clock=loop, notify=engine.notify, on_low=engine.on_low)
@@ -121,6 +132,7 @@ def replay_world(start: datetime) -> World:
         fill=broker.on_tick,
         journal=lambda: records.entries,
         ignored=lambda: dict(listener.ignored),
+        failures=lambda: failures,
         close=close,
     )
 

@@ -454,7 +454,7 @@ def test_on_a_full_disk_nothing_is_saved_and_that_is_said(squareoff: Squareoff, 
     with no_free_disk(database):
         answer = squareoff("add", "--file", str(file))
     says = f"squareoff: the database {database} cannot grow: the disk is full; free some space\n"
-    assert (answer.status, answer.output, answer.errors) == (1, "", says)
+    assert (answer.status, answer.output, answer.errors) == (2, "", says)
     assert squareoff.saved == []
     assert squareoff("add", "--file", str(file)).status == 0
     assert len(squareoff.saved) == 500
@@ -480,7 +480,7 @@ def test_a_file_that_is_no_database_is_refused(squareoff: Squareoff) -> None:
     database.write_text("my diary " * 200)
     answer = add(squareoff, "morning")
     says = f"squareoff: the database {database} is not a SQLite database: name another file\n"
-    assert (answer.status, answer.errors) == (1, says)
+    assert (answer.status, answer.errors) == (2, says)
     assert database.read_text() == "my diary " * 200
 
 

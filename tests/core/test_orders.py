@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from samples import BUY_AT, bought, entry_told, fill, report, running, sent
 from squareoff.core.orders import (
     MAX_TRIES,
+    RESCUE_EVERY_S,
     RETRY_DELAYS_S,
     Attempt,
     AttemptPhase,
@@ -34,7 +35,7 @@ ONE = Attempt(number=1, client_order_id=ClientOrderId("SQ1"), qty=Decimal(50))
 # ------------------------------------------------------------------ ids
 
 
-@given(st.text(), st.integers(1, 10**9), st.sampled_from(SlotName), st.integers(1, 1295))
+@given(st.text(), st.integers(1, 10**9), st.sampled_from(SlotName), st.integers(1, 5183))
 def test_an_order_id_is_at_most_15_capital_letters_and_digits(
     install: str, run: int, slot: SlotName, attempt: int
 ) -> None:
@@ -59,12 +60,17 @@ def test_no_two_attempts_share_an_id() -> None:
 
 
 def test_the_ids_of_all_attempts_of_a_slot_differ() -> None:
-    assert len({client_order_id(KEY, SlotName.EXIT, attempt) for attempt in range(1, 1296)}) == 1295
+    ids = {client_order_id(KEY, slot, attempt) for slot in SlotName for attempt in range(1, 5184)}
+    assert len(ids) == 2 * 5183
 
 
-@pytest.mark.parametrize("attempt", [0, -1, 1296])
+def test_a_rescue_every_five_seconds_never_runs_out_of_ids_in_a_session() -> None:
+    assert client_order_id(KEY, SlotName.EXIT, int(timedelta(hours=6, minutes=15).total_seconds() / RESCUE_EVERY_S))
+
+
+@pytest.mark.parametrize("attempt", [0, -1, 5184])
 def test_an_attempt_that_has_no_id_is_an_error(attempt: int) -> None:
-    with pytest.raises(ValueError, match="from 1 to 1295"):
+    with pytest.raises(ValueError, match="from 1 to 5183"):
         client_order_id(KEY, SlotName.ENTRY, attempt)
 
 

@@ -192,7 +192,7 @@ def test_the_stop_loss_cancels_the_sell_timer_and_keeps_the_price_that_hit_it() 
     run = sl_pending()
     assert (run.stop_seen is not None and run.stop_seen.price) == LOW
     assert run.cause is Cause.STOP_LOSS
-    assert due(run, SELL_AT, None) is None
+    assert due(sent(run, EXIT), SELL_AT, None) is None
 
 
 @pytest.mark.parametrize("make", [sell_pending, sl_pending, stop_pending])
@@ -324,6 +324,13 @@ def test_a_stop_loss_overrides_the_pause_before_a_retry() -> None:
     later = BUY_AT + seconds(1)
     run = replace(sell_pending(), retry_at=later)
     assert tell(run, E.STOPLOSS).run.retry_at == BUY_AT
+
+
+def test_asking_to_stop_does_not_put_off_a_rescue_that_is_due_sooner() -> None:
+    run = replace(failed_holding(), retry_at=BUY_AT + seconds(1))
+    tried = replace(run, exit=replace(run.exit, tries=1))
+    assert tell(tried, E.STOP).run.retry_at == BUY_AT + seconds(1)
+    assert tell(replace(tried, retry_at=None), E.STOP).run.retry_at == BUY_AT + seconds(RESCUE_EVERY_S)
 
 
 def test_where_the_level_is_known_only_from_the_fill_the_lowest_price_since_the_buy_counts() -> None:
@@ -541,9 +548,16 @@ def test_a_session_that_closes_over_a_waiting_strategy_is_a_missed_buy() -> None
     assert (run.state, run.cause, run.exposure) == (S.FAILED, Cause.BUY_MISSED, Exposure.FLAT)
 
 
+def test_a_decision_says_whether_it_moved_the_run_and_if_not_why() -> None:
+    moved, stayed = tell(ready(), E.BUY), tell(ready(), E.SELL)
+    assert (moved.moved, moved.reason) == (True, "")
+    assert (stayed.moved, stayed.reason) == (False, "nothing is held")
+
+
 def test_news_of_an_order_before_there_is_one_is_impossible() -> None:
     decision = tell(ready(), E.FILLED)
     assert decision.impossible
+    assert not decision.moved
     assert decision.run.state is S.READY
 
 
@@ -657,8 +671,20 @@ def test_no_retry_sends_a_second_sell_while_one_may_be_live() -> None:
 
 def test_a_sell_not_found_at_the_broker_is_the_same_attempt_again() -> None:
     run = sent(sl_pending(), EXIT)
-    again = tell(run, E.NOT_FOUND).run
+    again = tell(run, E.NOT_FOUND, order=current(run, EXIT).client_order_id).run
     assert current(again, EXIT) == current(sl_pending(), EXIT)
+
+
+def test_a_sell_that_may_have_left_before_a_reboot_and_did_not_is_licensed_again_while_holding() -> None:
+    run = sent(bought(), EXIT)
+    again = tell(run, E.NOT_FOUND).run
+    assert (again.state, current(again, EXIT).phase) == (S.BOUGHT, AttemptPhase.LICENSED)
+
+
+def test_that_a_buy_was_not_found_says_nothing_about_the_sell() -> None:
+    run = sent(failed_holding(), EXIT)
+    told = tell(run, E.NOT_FOUND, order=current(run, ENTRY).client_order_id).run
+    assert current(told, EXIT).phase is AttemptPhase.UNKNOWN
 
 
 @pytest.mark.parametrize("status", [FILLED, CANCELLED])

@@ -149,7 +149,7 @@ def test_a_recovery_of_the_price_takes_nothing_back() -> None:
     assert due_event(replace(bought(), stop_seen=SEEN), BUY_AT, "1600") is E.STOPLOSS
     assert due_event(replace(sell_pending(), stop_seen=SEEN), BUY_AT, "1600") is E.STOPLOSS
     assert sl_pending().state is S.SL_PENDING
-    assert due_event(sl_pending(), BUY_AT, "1600") is None
+    assert due_event(sent(sl_pending(), SlotName.EXIT), BUY_AT, "1600") is None
 
 
 def test_a_stop_loss_latched_while_buying_is_due_the_moment_the_entry_settles() -> None:
@@ -255,7 +255,8 @@ def test_sell_time_cancels_an_entry_that_is_still_open() -> None:
 
 def refused_for_now(retry_at: object = BUY_AT + seconds(0.25)) -> Run:
     run = running()
-    return replace(run, entry=run.entry.with_current(phase=AttemptPhase.DONE), retry_at=retry_at)
+    entry = replace(run.entry.with_current(phase=AttemptPhase.DONE), tries=1)
+    return replace(run, entry=entry, retry_at=retry_at)
 
 
 def test_a_refused_buy_is_tried_again_after_its_pause_and_only_within_the_grace() -> None:
@@ -266,6 +267,13 @@ def test_a_refused_buy_is_tried_again_after_its_pause_and_only_within_the_grace(
     over = due(run, BUY_AT + GRACE + MICROSECOND, tick(HIGH))
     assert over is not None
     assert (over.event, over.cause) == (E.UNFILLED, Cause.RETRIES_EXHAUSTED)
+
+
+def test_a_buy_that_was_never_taken_in_its_time_was_missed() -> None:
+    waits = replace(after(ready(), E.BUY), retry_at=BUY_AT + seconds(9))  # too many requests: not counted as a try
+    over = due(waits, BUY_AT + GRACE + MICROSECOND, tick(HIGH))
+    assert over is not None
+    assert (over.event, over.cause) == (E.UNFILLED, Cause.BUY_MISSED)
 
 
 def test_no_buy_is_tried_again_after_a_stop_loss_was_seen_even_if_the_price_recovered() -> None:
@@ -333,10 +341,12 @@ def test_a_sell_is_tried_again_when_its_pause_is_over_and_not_while_it_may_be_li
     assert due_event(sent(run, SlotName.EXIT)) is None
 
 
-def test_a_sell_about_to_be_sent_is_not_told_twice() -> None:
-    assert due_event(sl_pending()) is None
-    assert due_event(sell_pending(), SELL_AT) is None
-    assert due_event(stop_pending(), CLOSES_AT) is None
+@pytest.mark.parametrize("make", [sell_pending, sl_pending, stop_pending])
+def test_a_sell_that_was_licensed_and_never_left_is_due_until_it_is_sent(make: object) -> None:
+    run: Run = make()  # type: ignore[operator]
+    assert due_event(run) is E.RETRY
+    assert due_event(replace(run, retry_at=BUY_AT + seconds(1))) is None
+    assert due_event(sent(run, SlotName.EXIT)) is None
 
 
 # ------------------------------------------------------------------ after the end
@@ -411,5 +421,5 @@ def test_what_is_due_stays_due_until_it_is_acted_upon() -> None:
     told = due(run, SELL_AT, tick(HIGH))
     assert due(run, SELL_AT, tick(HIGH)) == told
     assert told is not None
-    assert due(advance(run, told).run, SELL_AT, tick(HIGH)) is None
+    assert due(sent(advance(run, told).run, SlotName.EXIT), SELL_AT, tick(HIGH)) is None
     assert current(run, SlotName.EXIT).phase is AttemptPhase.LICENSED

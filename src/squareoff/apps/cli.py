@@ -58,11 +58,11 @@ def _told(work: Callable[[], Any]) -> int:
         if not sys.stdin.isatty():
             sys.stderr.write("\n")  # after a question that nobody could answer
         return _say("nothing was changed", _NOT_DONE)
-    except SquareoffError as error:
-        return _say(str(error), _NOT_DONE)
     except Exception as error:
         if isinstance(error, _wrong_input()):
             return _say(str(error), _WRONG_INPUT)
+        if isinstance(error, SquareoffError):
+            return _say(str(error), _NOT_DONE)
         if (format_message := getattr(error, "format_message", None)) is not None:  # the option parser's own
             return _say(f"{format_message()} See `squareoff --help`.", getattr(error, "exit_code", _WRONG_INPUT))
         raise
@@ -71,9 +71,12 @@ def _told(work: Callable[[], Any]) -> int:
 def _wrong_input() -> tuple[type[Exception], ...]:
     from squareoff.core.instruments import InstrumentFileError, UnknownSymbol
     from squareoff.core.session import CalendarFileError, LocalTimeError, NoMoreSessions, UnknownYear
+    from squareoff.errors import RecordsUnavailable
 
+    # a full disk and a locked database are mended by the person, and nothing was half done
+    mendable = (RecordsUnavailable,)
     unknown = (UnknownSymbol, UnknownYear, NoMoreSessions)
-    return (BadInput, CalendarFileError, InstrumentFileError, LocalTimeError, *unknown)
+    return (BadInput, CalendarFileError, InstrumentFileError, LocalTimeError, *unknown, *mendable)
 
 
 def _say(sentence: str, status: int) -> int:

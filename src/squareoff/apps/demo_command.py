@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -21,15 +24,18 @@ if TYPE_CHECKING:
 
 FRAME_S = 0.1
 WIDTH_IN_A_FILE = 160
-SLOWER_ALONE = 1.6
+SLOWER_ALONE = 2.0
 """How much slower `--only` shows its run."""
 
-HELP = """One generated trading day of several strategies, in about 20 seconds, drawn live.
+HELP = """One day with real trouble, in about 20 seconds.
+
+One generated trading day of several strategies, drawn live.
 
 Real processes: the engine, a real Redis server, SQLite, and a paper broker with its own durable ledger. Things go wrong
 on purpose: a time-out, refusals, the engine killed with -9, Redis flushed. At the end the broker's own ledger is
 counted: the exit status is 0 only if nothing was bought or sold twice and nothing was left behind.
 
+\b
     squareoff demo                     the whole day
     squareoff demo --only killed       one run, slowly, with the explanation
     squareoff --demo why killed        afterwards: the story of a run
@@ -195,5 +201,15 @@ def _finish(stage: Stage, console: Console, runs: dict[str, Run], only: str | No
     for text in lines:
         console.print(text, style=style, highlight=False)
     shown = only or "killed"
-    console.print(f"\nLook at it: squareoff --demo list | squareoff --demo why {shown}", style="dim", highlight=False)
+    us = our_name()
+    console.print(f"\nLook at it: {us} --demo list | {us} --demo why {shown}", style="dim", highlight=False)
     return 0 if kept else 1
+
+
+def our_name() -> str:
+    """How a person at this terminal calls squareoff: by its name if that finds us, else by its place."""
+    here = Path(sys.executable).with_name("squareoff")
+    found = shutil.which("squareoff")
+    if found is not None and here.exists() and Path(found).samefile(here):
+        return "squareoff"
+    return os.path.relpath(here) if here.exists() else f"{sys.executable} -m squareoff"

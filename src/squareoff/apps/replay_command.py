@@ -37,7 +37,9 @@ BAR_TIMING = Timing(grace_s=5, fresh_for_s=90, entry_open_s=90)
 TICK_TIMING = Timing()
 WIDTH_IN_A_FILE = 160
 
-HELP = """Replay recorded days through the engine: one run per strategy and trading day.
+HELP = """Recorded days through the engine.
+
+One run per strategy and trading day, on virtual time, as fast as it goes.
 
 DATA are CSV files or folders of them: minute bars (symbol, date, time, open, high, low, close, ...), quote ticks, or
 the plain format of docs/replay.md. The strategies come from a TOML file (docs/strategies.md).
@@ -120,7 +122,7 @@ def _inputs(data: list[Path], strategies: Path | None, sample: bool) -> Iterator
         if not data:
             raise BadInput("DATA", "is missing", "name CSV files or folders, or use --sample for a generated day")
         if strategies is None:
-            raise BadInput("--strategies", "is missing", "name a TOML file; `squareoff add --help` shows its format")
+            raise BadInput("--strategies", "is missing", "name a TOML file; docs/strategies.md shows one, and `squareoff add --help` its fields")
         yield data, strategies
         return
     if data:

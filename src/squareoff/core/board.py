@@ -122,19 +122,17 @@ def wants_every_tick(run: Run) -> bool:
     return run.state is State.RUNNING and run.stop_price is None
 
 
-def exit_qty(run: Run, board: Board, *, net_qty: Decimal | None) -> Decimal:
+def exit_qty(run: Run, board: Board, *, missing_qty: Decimal) -> Decimal:
     """Never more than is there: how much of `run` may be sold now.
 
-    `net_qty` is the broker's position of the symbol and product, None when no reading is old enough to count. What
-    other runs' exits have out already is reserved.
+    `missing_qty` is what the broker does not hold of that which our fills say, with no order of ours to explain it.
+    It is counted so, and not as the broker's position itself, because our own fills do not change it. What other
+    runs' exits have out already is reserved.
     """
-    remaining = run.remaining_qty
-    if net_qty is None:
-        return max(remaining, Decimal(0))
-    reserved = sum(
-        (out_qty(other) for other in board.sharing(run.plan.symbol, run.plan.product) if other is not run), Decimal(0)
-    )
-    return max(min(remaining, net_qty - reserved), Decimal(0))
+    there = -missing_qty
+    for one in board.sharing(run.plan.symbol, run.plan.product):
+        there += one.remaining_qty if one is run else one.remaining_qty - out_qty(one)
+    return max(min(run.remaining_qty, there), Decimal(0))
 
 
 def out_qty(run: Run) -> Decimal:

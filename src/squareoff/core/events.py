@@ -10,6 +10,8 @@ from datetime import datetime
 from decimal import Decimal
 from enum import StrEnum
 
+from squareoff.core.types import ClientOrderId
+
 
 class Event(StrEnum):
     # the specification's events
@@ -106,7 +108,8 @@ class Cause(StrEnum):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Signal:
-    """One event with its circumstances. `price` is the price that raised it, None where none did."""
+    """One event with its circumstances. `price` is the price that raised it, None where none did; `order` the order
+    whose news it is, None where the news is of a whole slot."""
 
     event: Event
     at: datetime
@@ -114,6 +117,7 @@ class Signal:
     cause: Cause | None = None
     price: Decimal | None = None
     detail: str = ""
+    order: ClientOrderId | None = None
 
     def __post_init__(self) -> None:
         if self.event is Event.STOPLOSS and self.price is None:

@@ -302,7 +302,7 @@ TABLE: dict[State, dict[Event, Cell]] = {
         E.CALLED_OFF: _OLD_NEWS,
         E.REFUSED: _OLD_NEWS,
         E.UNCONFIRMED: _OLD_NEWS,
-        E.NOT_FOUND: _OLD_NEWS,
+        E.NOT_FOUND: Go(S.BOUGHT),  # an exit that might have left before a reboot did not: it is licensed again
         E.LATE_ORDER: Go(S.BOUGHT, (X.ALERT, X.CANCEL_ENTRY)),
         E.LATE_FILL: Go(S.BOUGHT, (X.ALERT, X.CANCEL_ENTRY)),  # guarded and sold with the rest
         E.CLOSED_OUTSIDE: _gone(seen=Go(S.FAILED, (X.ALERT,)), unseen=Go(S.STOPPED, (X.ALERT, X.ARCHIVE))),
@@ -375,7 +375,7 @@ CAUSE_LABEL: dict[Cause, str] = {
     Cause.STOPPED_BY_USER: "you asked to stop",
     Cause.KILLED: "the kill switch was pressed",
     Cause.HANDED_OVER: "the position was handed over to you",
-    Cause.BUY_MISSED: "skipped, you hold nothing: squareoff was not running at BUY time",
+    Cause.BUY_MISSED: "skipped, you hold nothing: the BUY could not be made in its time",
     Cause.STALE_PRICE: "skipped, you hold nothing: no fresh price at BUY time",
     Cause.STOP_LOSS_NOT_BELOW_PRICE: "skipped, you hold nothing: the price was already at or below the stop-loss",
     Cause.ENTRIES_BLOCKED: "skipped, you hold nothing: new entries were blocked",

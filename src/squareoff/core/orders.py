@@ -33,7 +33,8 @@ RETRY_DELAYS_S = (0.25, 0.5, 1.0)
 RESCUE_EVERY_S = 5.0
 """A position that automation failed to sell is tried again this often while the session is open."""
 
-_SLOT_LETTER = {SlotName.ENTRY: "E", SlotName.EXIT: "X"}
+_SLOT_LETTERS = {SlotName.ENTRY: "EFGH", SlotName.EXIT: "XYZW"}
+"""The first letter, until its attempts are used up: a rescue every 5 s needs 4,500 of them in one session."""
 _DIGITS = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 
@@ -48,9 +49,11 @@ def client_order_id(key: str, slot: SlotName, attempt: int) -> ClientOrderId:
 
     15 characters, which fits every venue of BROKERS.md: "SQ", the run's key, E or X, the attempt in base 36.
     """
-    if not 1 <= attempt < 36 * 36:
-        raise ValueError(f"attempt must be from 1 to 1295, not {attempt}")
-    return ClientOrderId(f"SQ{key}{_SLOT_LETTER[slot]}{_DIGITS[attempt // 36]}{_DIGITS[attempt % 36]}")
+    letters = _SLOT_LETTERS[slot]
+    if not 1 <= attempt < len(letters) * 36 * 36:
+        raise ValueError(f"attempt must be from 1 to {len(letters) * 36 * 36 - 1}, not {attempt}")
+    letter, rest = letters[attempt // 1296], attempt % 1296
+    return ClientOrderId(f"SQ{key}{letter}{_DIGITS[rest // 36]}{_DIGITS[rest % 36]}")
 
 
 class AttemptPhase(StrEnum):

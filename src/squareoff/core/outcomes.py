@@ -65,15 +65,25 @@ def sending(run: Run, name: SlotName) -> Run:
     return _with(run, name, phase=AttemptPhase.UNKNOWN)
 
 
+def hear(run: Run, report: OrderReport, now: datetime) -> tuple[Run, Signal | None]:
+    """Take the broker's word on an order into the snapshot. Returns the event it amounts to, None when nothing is new
+    or a later try waits: one that the broker ended with nothing filled is repeated after a pause, like a refused one.
+    """
+    known, event = absorb(run, report)
+    if event is Event.RETRY:
+        current = known.exit.current
+        pause_s = 0.0 if current is None or current.fills else RETRY_DELAYS_S[known.exit.tries - 1]
+        return _try_later(known, now, pause_s), None
+    return known, _signal(event, now, detail=report.reason) if event is not None else None
+
+
 def judge(run: Run, name: SlotName, sent: Sent, now: datetime) -> tuple[Run, Signal | None]:
     """Take the outcome of a send into the snapshot. Returns the event it amounts to, None when a later try waits.
 
     While a send is on its way its attempt is UNKNOWN (`sending`): a reader in between must not take it for unsent.
     """
     if isinstance(sent, Answered):
-        known, event = absorb(run, sent.report)
-        reason = sent.report.reason
-        return known, _signal(event, now, detail=reason) if event is not None else None
+        return hear(run, sent.report, now)
     current = run.slot(name).current
     if current is None or current.phase is not AttemptPhase.UNKNOWN:
         return run, None  # the broker's own news came first, and it knows better
@@ -121,7 +131,9 @@ def _gate_said_no(run: Run, name: SlotName, sent: GateSaidNo, now: datetime) -> 
         return _with(run, name, phase=AttemptPhase.LICENSED, reason=sent.reason), None
     done = _with(run, name, phase=AttemptPhase.DONE, reason=sent.reason)
     event = nothing_bought(done)
-    cause = Cause.BUY_MISSED if sent.missed and event is Event.UNFILLED else None
+    cause = None
+    if event is Event.UNFILLED and (sent.missed or run.stop_seen is not None):
+        cause = Cause.BUY_MISSED if sent.missed else Cause.STOP_LOSS_NOT_BELOW_PRICE
     return done, _signal(event, now, cause, sent.reason)
 
 

@@ -175,7 +175,7 @@ def _moved(run: Run, signal: Signal, cell: Go) -> Run:
     for effect in cell.effects:
         if (prepare := _PREPARE.get(effect)) is not None:
             moved = prepare(moved, signal)
-    return _with_wish(moved, signal.event)
+    return with_wish(moved, signal.event)
 
 
 # ---------------------------------------------------------------------- where it is, and why
@@ -220,7 +220,7 @@ def _cause_of(run: Run, signal: Signal, to: State) -> Cause | None:
     return signal.cause or _CAUSE_WHILE.get((run.state, event)) or _CAUSE_OF_EVENT.get(event)
 
 
-def _with_wish(run: Run, event: Event) -> Run:
+def with_wish(run: Run, event: Event) -> Run:
     """Keep what the user asked for until the run is over. A later STOP does not take back the kill switch."""
     if run.state is State.STOPPED and run.is_closed:
         return replace(run, wish=None)
@@ -280,10 +280,12 @@ def _exit_ended(run: Run, _: Signal | None = None) -> Run:
     return replace(run, exit=exit_slot, outside_qty=run.outside_qty + max(run.remaining_qty, ZERO), retry_at=None)
 
 
-def _not_found(run: Run, _: Signal) -> Run:
+def _not_found(run: Run, signal: Signal) -> Run:
     """An exit proven not placed is the same attempt again: only a terminal answer makes room for another id."""
     current = run.exit.current
-    if run.state is State.RUNNING or current is None or current.phase is not AttemptPhase.UNKNOWN:
+    if current is None or current.phase is not AttemptPhase.UNKNOWN:
+        return run
+    if signal.order is not None and signal.order != current.client_order_id:
         return run
     exit_slot = replace(run.exit.with_current(phase=AttemptPhase.LICENSED), phase=SlotPhase.INTENT)
     return replace(run, exit=exit_slot)
@@ -346,7 +348,8 @@ def _rescued(run: Run, signal: Signal) -> Run:
     if run.remaining_qty <= 0:
         return run
     pause = timedelta(seconds=RESCUE_EVERY_S if run.exit.tries else 0)
-    return replace(_exit_licensed(run, signal), retry_at=signal.at + pause)
+    at = signal.at + pause if run.retry_at is None else min(signal.at + pause, run.retry_at)
+    return replace(_exit_licensed(run, signal), retry_at=at)
 
 
 def _upgraded(run: Run, signal: Signal) -> Run:

@@ -93,7 +93,8 @@ def _entry_ended(run: Run, now: datetime, source: Source) -> Signal | None:
     try_waits = run.retry_at is not None and not run.entry_cancel_asked
     if try_waits and now <= run.plan.buy_until:
         return None
-    cause = Cause.RETRIES_EXHAUSTED if try_waits else None
+    out_of_time = Cause.RETRIES_EXHAUSTED if run.entry.tries else Cause.BUY_MISSED
+    cause = out_of_time if try_waits else None
     current = run.entry.current
     detail = current.reason if current is not None else ""
     return Signal(event=nothing_bought(run), at=now, source=source, cause=cause, detail=detail)
@@ -143,10 +144,10 @@ def _watch_can_end(run: Run) -> bool:
 
 
 def _exit_retry_due(run: Run, now: datetime, source: Source) -> Signal | None:
-    """A further try, when its pause is over, or at once when the news that the last one is over was lost."""
+    """A further try, when its pause is over, or at once when no pause was set: a send or its news was lost."""
     if run.exit.is_live:
         return None
-    if run.retry_at is None and run.exit.is_over and run.remaining_qty > 0:
+    if run.retry_at is None and run.remaining_qty > 0:
         return Signal(event=Event.RETRY, at=now, source=source)
     return _retry_due(run, now, source)
 

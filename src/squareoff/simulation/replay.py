@@ -49,6 +49,8 @@ class World:
     journal: Callable[[], Sequence[JournalEntry]]
     ignored: Callable[[], dict[str, int]]
     """Ticks that decided nothing, by reason."""
+    failures: Callable[[], Sequence[BaseException]]
+    """What broke inside the engine; a day with any of it has no result."""
     close: Callable[[], None]
 
 
@@ -67,7 +69,7 @@ def play_day(
 ) -> DayResult:
     """Run `plans`, all of one trading day, over the day's ticks; then let the clock run to the session's end.
 
-    `progress` is told the number of ticks played, every few thousand.
+    `progress` is told the number of ticks played, every few thousand. Raises what broke inside the engine.
     """
     loop, on_tick, fill = world.loop, world.on_tick, world.fill
     for plan in plans:
@@ -93,6 +95,8 @@ def play_day(
         progress(count & 0xFFF)
     if plans:  # stop short of the close itself: what is still open then is the day's result
         loop.advance_to(max(plan.closes_at for plan in plans) - timedelta(microseconds=1))
+    for failure in world.failures():
+        raise failure
     runs = tuple(world.board.runs[plan.run_id] for plan in plans)
     world.close()
     return DayResult(runs=runs, journal=world.journal(), ticks=count, ignored=world.ignored())

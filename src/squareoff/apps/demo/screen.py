@@ -174,6 +174,10 @@ def ledger_table(audit: LedgerAudit, runs: Mapping[str, Run]) -> Table:
             f"{one.net_qty:f}",
             "" if one.pnl_gross is None else money(f"{one.pnl_gross:f}"),
         )
+    seen = {one.key for one in audit.runs}
+    for name, run in runs.items():
+        if f"SQ{run.key}" not in seen:  # not one order of it was taken
+            table.add_row(name, "0", "0", "0", "0", "0", "", style="dim")
     return table
 
 
