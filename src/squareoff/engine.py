@@ -131,6 +131,7 @@ class Engine:
         self._saved_version: dict[RunId, int] = {}
         self._requests = 0
         self._missing: dict[Key, Decimal] = {}
+        self._gone: dict[Key, Decimal] = {}
         self._last_fill_s: dict[Key, float] = {}
         self._do: dict[Effect, Callable[[RunId, Signal], Coroutine[Any, Any, None]]] = {
             Effect.ARM: self._arm,
@@ -388,14 +389,15 @@ class Engine:
         if _SENDS.intersection(decision.effects):
             if not await self._claimed(decision):
                 return
-            decision = advance(self.board.runs[run_id], signal)
+            if self.board.runs[run_id] is not run:  # news came meanwhile: ask again
+                decision = advance(self.board.runs[run_id], signal)
             if not decision.moved:
                 await self._stay(run_id, decision)
                 await self._update(run_id)
                 return
         if await self._permitted(decision):
             await self._carry_out(run_id, decision)
-        elif (run := self.board.runs[run_id]) is not (wishing := with_wish(run, signal.event)):
+        elif (run := self.board.runs.get(run_id)) is not None and run != (wishing := with_wish(run, signal.event)):
             self._put(replace(wishing, version=run.version + 1))  # it could not be done yet: it stays due
 
     def _is_due(self, run: Run, event: Event) -> bool:
@@ -518,7 +520,7 @@ class Engine:
             self.warn("exit unknown", f"{run.plan.symbol}: {signal.event} has to wait", text, run)
         if attempt is None or attempt.phase is not AttemptPhase.LICENSED:
             return
-        qty = exit_qty(run, self.board, missing_qty=self._missing.get(_key_of(run), ZERO))
+        qty = exit_qty(run, self.board, missing_qty=self._missing_now(_key_of(run)))
         if qty <= 0:  # the next reading of the positions closes the run, or lets it go on
             text = f"by our fills you hold {run.remaining_qty:f}, but the broker's position does not cover them"
             self.warn("not covered", f"{run.plan.symbol}: {signal.event} has to wait", text, run)
@@ -585,8 +587,11 @@ class Engine:
 
     def _objection(self, run_id: RunId) -> str | None:
         """The latest word before a BUY leaves: a wish, or a stop-loss that was seen meanwhile."""
+        for signal in self._inbox.get(run_id, ()):
+            if (wishing := with_wish(run := self.board.runs[run_id], signal.event)) != run:
+                self._put(replace(wishing, version=run.version + 1))
         run = self.board.runs[run_id]
-        if run.wish is not None or any(s.event in (Event.STOP, Event.KILL) for s in self._inbox.get(run_id, ())):
+        if run.wish is not None:
             return "stopping was asked for"
         if (price := stop_hit(run, self.board.last(run.plan.symbol))) is not None:
             return f"the stop-loss was seen at {price:f}"
@@ -722,8 +727,9 @@ class Engine:
         return False
 
     async def _position_covers(self, run_id: RunId, order: ClientOrderId) -> bool | None:
-        """Whether the broker still holds what *all* runs on this symbol and product have proven: only then may an
-        exit that was never seen be sent again. None: that cannot be told now."""
+        """Whether the broker still holds what *all* runs on this symbol and product have proven, and what a BUY given
+        up for lost may have bought: only then may an exit that was never seen be sent again. None: that cannot be
+        told now."""
         key, asked_s = _key_of(self.board.runs[run_id]), self._clock.monotonic_s()
         try:
             positions = await self._broker.positions()
@@ -731,8 +737,8 @@ class Engine:
             return None
         if self._lags(key, asked_s) or self._is_moving(key, apart_from=order):
             return None
-        proven = sum((run.remaining_qty for run in self.board.sharing(*key)), ZERO)
-        return _net_of(positions).get(key, ZERO) >= proven
+        held = sum((run.remaining_qty + _lost_qty(run) for run in self.board.sharing(*key)), ZERO)
+        return _net_of(positions).get(key, ZERO) >= held
 
     async def _watch_late(self, run_id: RunId, _: Signal) -> None:
         run = self.board.runs[run_id]
@@ -821,8 +827,9 @@ class Engine:
     def _put(self, run: Run) -> None:
         before = self.board.runs.get(run.plan.run_id)
         if before is not None and run.outside_qty > before.outside_qty:  # now it is explained
-            explained = run.outside_qty - before.outside_qty
-            self._missing[_key_of(run)] = max(self._missing.get(_key_of(run), ZERO) - explained, ZERO)
+            explained, key = run.outside_qty - before.outside_qty, _key_of(run)
+            for known in (self._missing, self._gone):
+                known[key] = max(known.get(key, ZERO) - explained, ZERO)
         self.board.put(run)
         self._set_timers(run)
 
@@ -845,13 +852,20 @@ class Engine:
     def _reckon(self, key: Key, net: Decimal) -> None:
         """Compare the broker's position with what our fills say."""
         sharing = list(self.board.sharing(*key))
-        proven = sum((run.remaining_qty for run in sharing), ZERO)
-        perhaps_sold = sum((out_qty(run) for run in sharing), ZERO)
-        self._missing[key] = max(proven - net - perhaps_sold, ZERO)
+        known = self._missing_now(key)
+        gone = max(sum((run.remaining_qty for run in sharing), ZERO) - net, ZERO)
+        self._missing[key], self._gone[key] = min(known, gone), gone
+        self._missing[key] = self._missing_now(key)
         if net <= 0 and not self._is_moving(key):
             for run in sharing:
                 if run.remaining_qty > 0 and run.state is not State.RUNNING:
                     self._closed_outside(run)
+
+    def _missing_now(self, key: Key) -> Decimal:
+        """What the broker does not hold of our shares, with nothing of ours to explain it. What is gone may have
+        been sold by our open exits, the news being on its way: it is missing once they are over and did not."""
+        perhaps_sold = sum((out_qty(run) for run in self.board.sharing(*key)), ZERO)
+        return max(self._missing.get(key, ZERO), self._gone.get(key, ZERO) - perhaps_sold)
 
     def _closed_outside(self, run: Run) -> None:
         """The broker holds nothing of what our fills say, and no order of ours explains it."""
@@ -979,8 +993,11 @@ class Engine:
         for fill in after.slot(name).attempts[index].fills:
             if fill.trade_id in known:
                 continue
-            self._last_fill_s[(after.plan.symbol, after.plan.product)] = self._clock.monotonic_s()
+            key = _key_of(after)
+            self._last_fill_s[key] = self._clock.monotonic_s()
             side = Side.BUY if name is SlotName.ENTRY else Side.SELL
+            if side is Side.SELL:
+                self._gone[key] = max(self._gone.get(key, ZERO) - fill.qty, ZERO)
             self.say(
                 JournalKind.FILL,
                 f"{side} {fill.qty:f} filled at {fill.price:f}",
@@ -997,6 +1014,12 @@ class Engine:
 
 def _key_of(run: Run) -> Key:
     return run.plan.symbol, run.plan.product
+
+
+def _lost_qty(run: Run) -> Decimal:
+    """What a BUY of which nothing was ever heard may have bought."""
+    unknown = (attempt for attempt in run.entry.attempts if attempt.phase is AttemptPhase.UNKNOWN)
+    return sum((attempt.qty - attempt.filled_qty for attempt in unknown), ZERO)
 
 
 def _needs_a_person(run: Run) -> bool:

@@ -130,7 +130,7 @@ class Keepers:
             await self.clock.sleep(pause_s)
 
     async def _read_feed(self, symbols: Sequence[Symbol]) -> str | None:
-        """Read until the source ends or falls silent (why is returned) or other symbols are wanted (None)."""
+        """Read until the source ends (why is returned), or falls silent, or other symbols are wanted (None)."""
         began_s = self.clock.monotonic_s()
         reading = asyncio.ensure_future(self.feed.run(symbols, self._tick))
         try:
@@ -139,7 +139,7 @@ class Keepers:
                 if self._is_silent_since(began_s):
                     text = f"no price for {FEED_SILENT_S:g} s: a stop-loss cannot be seen; connecting again"
                     self.engine.warn("feed", "the price feed is silent", text)
-                    return "silent"
+                    return None
         finally:
             was_done = reading.done()
             reading.cancel()

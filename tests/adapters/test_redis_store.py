@@ -96,7 +96,7 @@ class FakeRedis:
         self.url = ""
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        parser = hiredis.Reader()
+        parser, is_silent = hiredis.Reader(), False
         try:
             while data := await reader.read(65536):
                 parser.feed(data)
@@ -106,8 +106,9 @@ class FakeRedis:
                     if word == self.broken:
                         if self.hangs_up:
                             return
-                        continue
-                    writer.write(self._answer(word))
+                        is_silent = True  # a Redis answers in order: what it owes holds up all that follows
+                    if not is_silent:
+                        writer.write(self._answer(word))
         finally:
             writer.close()
 

@@ -354,6 +354,12 @@ def test_a_low_before_the_fill_that_stayed_above_the_level_is_forgotten_once_com
     assert due(raised, BUY_AT, tick("1560")) is None
 
 
+def test_the_price_that_hit_the_stop_loss_first_is_the_one_that_is_kept() -> None:
+    run = tell(after(running(), E.STOPLOSS), E.STOPLOSS, price=Decimal(1)).run
+    assert run.stop_seen is not None
+    assert run.stop_seen.price == LOW
+
+
 def test_a_stop_loss_names_the_price_that_tripped_it() -> None:
     with pytest.raises(ValueError, match="names the price"):
         Signal(event=E.STOPLOSS, at=BUY_AT, source=Source.TICK)
@@ -752,6 +758,7 @@ def test_a_position_closed_outside_while_selling_ends_stopped_with_that_cause(ma
 def test_after_the_stop_loss_a_position_closed_outside_ends_exited_if_a_fill_of_ours_helped() -> None:
     helped = tell(exit_told(sl_pending(), CANCELLED, fill("20")), E.CLOSED_OUTSIDE).run
     assert (helped.state, helped.exposure, helped.outside_qty) == (S.EXITED_BY_SL, Exposure.FLAT, 30)
+    assert helped.cause is Cause.CLOSED_OUTSIDE
     alone = tell(sl_pending(), E.CLOSED_OUTSIDE).run
     assert (alone.state, alone.cause, alone.exposure) == (S.FAILED, Cause.CLOSED_OUTSIDE, Exposure.FLAT)
 
@@ -821,6 +828,25 @@ def test_every_change_makes_the_version_grow() -> None:
         later = after(run, event)
         assert later.version > run.version
         run = later
+    told, _ = absorb(running(), report(running(), ENTRY, OPEN))
+    assert told.version > running().version
+    assert tell(failed_unknown(), E.SESSION_CLOSED, CLOSES_AT).run.version > failed_unknown().version
+
+
+def test_a_try_that_waited_is_forgotten_when_its_slot_is_settled() -> None:
+    assert after(replace(_refused_for_now(running()), retry_at=BUY_AT), E.UNFILLED).retry_at is None
+    assert exit_told(replace(sell_pending(), retry_at=BUY_AT), FILLED, fill("50")).retry_at is None
+
+
+def test_nothing_is_rescued_where_nothing_is_proven_to_be_held() -> None:
+    run = after(failed_unknown(), E.STOP)
+    assert (run.state, run.retry_at, run.exit.attempts) == (S.FAILED, None, ())
+
+
+def test_a_slot_is_settled_by_what_its_news_means_and_not_by_the_news_alone() -> None:
+    refused, _ = absorb(running(), report(running(), ENTRY, REFUSED))
+    part, _ = absorb(sell_pending(), report(sell_pending(), EXIT, CANCELLED, fill("20")))
+    assert (refused.entry.phase, part.exit.phase) == (SlotPhase.INTENT, SlotPhase.INTENT)
 
 
 # ------------------------------------------------------------------ whatever happens, in any order

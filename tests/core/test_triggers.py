@@ -173,6 +173,11 @@ def test_a_stop_loss_comes_also_when_the_entry_is_being_cancelled_already() -> N
     assert due_event(after(running(), E.ENTRY_EXPIRED), BUY_AT, LOW) is E.STOPLOSS
 
 
+@pytest.mark.parametrize(("low", "hit"), [("1540.05", None), ("1540.00", Decimal("1540.00")), ("1539.95", LOW)])
+def test_a_low_found_after_a_crash_hits_the_stop_loss_at_its_price_and_below(low: str, hit: Decimal | None) -> None:
+    assert stop_hit(replace(bought(), lowest_price=Decimal(low)), tick("1600")) == hit
+
+
 def test_without_a_level_no_price_is_a_stop_loss() -> None:
     run = running(replace(PLAN, stop_loss=percent("2")))
     assert stop_hit(run, tick("1")) is None
@@ -244,6 +249,11 @@ def test_an_entry_is_cancelled_when_its_life_is_over() -> None:
     assert due_event(run, BUY_AT + OPEN_FOR - MICROSECOND) is None
     assert due_event(run, BUY_AT + OPEN_FOR) is E.ENTRY_EXPIRED
     assert due_event(after(run, E.ENTRY_EXPIRED), BUY_AT + OPEN_FOR) is None
+
+
+def test_the_life_of_an_entry_counts_from_its_sending() -> None:
+    run = replace(running(), entry_opened_at=BUY_AT + seconds(3))
+    assert entry_open_until(run) == BUY_AT + seconds(3) + OPEN_FOR
 
 
 def test_sell_time_cancels_an_entry_that_is_still_open() -> None:
@@ -369,6 +379,19 @@ def test_the_close_of_the_session_does_not_end_the_rescue_of_a_position() -> Non
 def test_a_wish_kept_by_a_failed_run_is_due_once_it_is_closed(wish: Event) -> None:
     assert due_event(after(failed_unknown(), wish)) is None
     assert due_event(replace(failed(), wish=wish)) is wish
+
+
+def test_nothing_is_tried_again_by_a_run_that_is_over_and_holds_nothing() -> None:
+    for run in (sold(), failed(), failed_unknown()):
+        assert due_event(replace(run, retry_at=BUY_AT)) is None
+
+
+def test_a_late_order_known_to_rest_at_the_broker_keeps_the_watch_whatever_came_before_it() -> None:
+    run = failed_unknown()
+    lost = run.entry.attempts[0]
+    over, resting = replace(lost, phase=AttemptPhase.DONE), replace(lost, number=2, phase=AttemptPhase.OPEN)
+    watched = replace(run, entry=replace(run.entry, attempts=(over, resting)))
+    assert due_event(watched, CLOSES_AT) is None
 
 
 def test_no_price_moves_a_run_that_is_over() -> None:

@@ -44,6 +44,9 @@ below the average fill (1.5%) or points below it (20pts). Written out, the defau
 
 ADD_HELP = f"""Add a strategy, or all strategies of a TOML file.
 
+It is checked and saved. Nothing starts it in this version: `squareoff replay` plays it on recorded days, and
+`squareoff demo` shows runs.
+
 {_FIELDS_HELP}
 
 \b

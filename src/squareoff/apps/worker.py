@@ -55,7 +55,7 @@ def _run(settings: WorkerSettings) -> None:
         await run_worker(settings, ready=lambda: print(READY, flush=True), stop=stop)
 
     # the journal's thread and the order path share the interpreter: hand over quickly
-    sys.setswitchinterval(0.0005)
+    sys.setswitchinterval(0.00005)
     try:
         import uvloop
     except ImportError:

@@ -163,9 +163,11 @@ def advance(run: Run, signal: Signal) -> Decision:
 def _moved(run: Run, signal: Signal, cell: Go) -> Run:
     """`run` after the transition: where it is and why, then what the event tells, then what the effects need."""
     to = State.STOPPED if isinstance(cell, NewRun) else cell.to
-    moved = replace(run, state=to, version=run.version + 1)
     if _tells_why(run, signal.event, to):
-        moved = replace(moved, cause=_cause_of(run, signal, to), detail=signal.detail)
+        cause = _cause_of(run, signal, to)
+        moved = replace(run, state=to, cause=cause, detail=signal.detail, version=run.version + 1)
+    else:
+        moved = replace(run, state=to, version=run.version + 1)
     if to in FINAL and run.outcome is None:
         moved = replace(moved, outcome=to)
     if run.state is State.RUNNING and to is not State.RUNNING:
@@ -281,14 +283,15 @@ def _exit_ended(run: Run, _: Signal | None = None) -> Run:
 
 
 def _not_found(run: Run, signal: Signal) -> Run:
-    """An exit proven not placed is the same attempt again: only a terminal answer makes room for another id."""
+    """An exit proven not placed is the same attempt again: only a terminal answer makes room for another id. One that
+    was acknowledged once and is gone from the broker's book (a new day) is over."""
     current = run.exit.current
     if current is None or current.phase is not AttemptPhase.UNKNOWN:
         return run
     if signal.order is not None and signal.order != current.client_order_id:
         return run
-    exit_slot = replace(run.exit.with_current(phase=AttemptPhase.LICENSED), phase=SlotPhase.INTENT)
-    return replace(run, exit=exit_slot)
+    phase = AttemptPhase.LICENSED if current.broker_order_id is None else AttemptPhase.DONE
+    return replace(run, exit=replace(run.exit.with_current(phase=phase), phase=SlotPhase.INTENT))
 
 
 def _late_order(run: Run, _: Signal) -> Run:
@@ -330,6 +333,8 @@ def _exit_licensed(run: Run, _: Signal) -> Run:
     if remaining <= 0 or run.exit.is_live:
         return run
     if current is not None and current.phase is AttemptPhase.LICENSED:
+        if current.qty == remaining and run.exit.phase is SlotPhase.INTENT:
+            return run
         return replace(run, exit=replace(run.exit.with_current(qty=remaining), phase=SlotPhase.INTENT))
     exit_slot = run.exit if run.exit.stamp is not None else replace(run.exit, stamp=run.entry.stamp)
     return replace(run, exit=exit_slot.with_next_attempt(run.key, SlotName.EXIT, remaining))

@@ -1,20 +1,22 @@
 """One connection to Redis on which a command is sent at most once.
 
-redis-py's clients send again by themselves (ten times, by default) when a connection ends before the answer. So
-this uses its `Connection` alone: no retry is between us and the socket, and every connection is checked before its
-first use. What has no clear answer is StoreUnavailable; the next call connects again.
+redis-py's clients send again by themselves (ten times, by default) when a connection ends before the answer. So its
+`Connection` only makes and checks the connection, with all that a URL may ask for. Then the socket is ours: a claim is
+on the way of every stop-loss, and redis-py's own reading and writing cost it half as much again as Redis itself. What
+has no clear answer is StoreUnavailable; the next call connects again.
 """
 
 from __future__ import annotations
 
 import asyncio
 import hashlib
+from collections import deque
 from collections.abc import Sequence
 from functools import cache
 from importlib.resources import files
 from typing import Any, Final
 
-from hiredis import pack_command
+from hiredis import HiredisError, Reader, pack_command
 from redis.asyncio import Connection, ConnectionPool
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
@@ -83,9 +85,8 @@ class Line:
             socket_timeout=None,  # one deadline below covers waiting, sending and reading
         )
         self._timeout_s = timeout_s
-        self._sending = asyncio.Lock()
-        self._reading = asyncio.Lock()
-        self._connection: Connection | None = None
+        self._connecting = asyncio.Lock()
+        self._wire: _Wire | None = None
         self.server_run_id = ""
         """Of the server process behind the present connection; it cannot change while the connection lives."""
 
@@ -109,22 +110,18 @@ class Line:
         Raises StoreUnavailable; NotOurRedis, unsent, if `server` is no longer there; or redis-py's ResponseError."""
         try:
             async with asyncio.timeout(self._timeout_s):
-                async with self._sending:
-                    connection = self._connection or await self._connect()
-                    if server is not None and server != self.server_run_id:
-                        raise NotOurRedis("the server process is another one")
-                    await self._send(connection, *command)
-                # no await here: answers come in the order of the sends, and so must their readers
-                return await self._read(connection)
+                wire = await self._connected()
+                if server is not None and server != self.server_run_id:
+                    raise NotOurRedis("the server process is another one")
+                return await self._ask(wire, *command)
         except TimeoutError as error:
             raise self._too_late() from error
 
     async def connected(self) -> str:
         """The run id of the server we are connected to, connecting if need be. Raises StoreUnavailable."""
         try:
-            async with asyncio.timeout(self._timeout_s), self._sending:
-                if self._connection is None:
-                    await self._connect()
+            async with asyncio.timeout(self._timeout_s):
+                await self._connected()
                 return self.server_run_id
         except TimeoutError as error:
             raise self._too_late() from error
@@ -133,64 +130,119 @@ class Line:
         return _parse_info(await self.call("INFO", *sections))
 
     async def close(self) -> None:
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            await connection.disconnect(nowait=True)
+        if self._wire is not None:
+            await self._give_up(self._wire)
 
-    async def _connect(self) -> Connection:
+    async def _connected(self) -> _Wire:
+        if self._wire is not None and not self._wire.is_lost:
+            return self._wire
+        async with self._connecting:
+            if self._wire is None or self._wire.is_lost:
+                self._wire = await self._connect()
+            return self._wire
+
+    async def _connect(self) -> _Wire:
         connection: Connection = self._pool.make_connection()  # type: ignore[no-untyped-call]
         try:
             await connection.connect()  # type: ignore[no-untyped-call]
-            info = _parse_info(await self._exchange(connection, "INFO"))
+            info = _parse_info(await _exchange(connection, "INFO"))
             check_server(info)
             for name in SCRIPTS:
-                await self._exchange(connection, "SCRIPT", "LOAD", script_text(name))
+                await _exchange(connection, "SCRIPT", "LOAD", script_text(name))
+            wire = _Wire(connection)
         except BaseException as error:
             await connection.disconnect(nowait=True)
             if isinstance(error, StoreUnavailable) or not isinstance(error, Exception):
                 raise
             raise StoreUnavailable(f"Redis cannot be used: {error}") from error
         self.server_run_id = info["run_id"]
-        self._connection = connection
-        return connection
+        return wire
 
-    async def _exchange(self, connection: Connection, *command: str | int) -> Any:
-        await self._send(connection, *command)
-        return await connection.read_response()
-
-    async def _send(self, connection: Connection, *command: str | int) -> None:
+    async def _ask(self, wire: _Wire, *command: str | int) -> Any:
         """The only place that writes."""
         try:
-            await connection.send_packed_command(pack_command(command), check_health=False)  # type: ignore[arg-type]
-        except BaseException as error:
-            await self._give_up(connection)
-            if isinstance(error, Exception):  # whatever it was: the command may have been carried out
-                raise StoreUnavailable(f"Redis gave no answer: {error}") from error
-            raise
-
-    async def _read(self, connection: Connection) -> Any:
-        try:
-            async with self._reading:
-                if connection is not self._connection:  # a call before us gave it up: our answer went with theirs
-                    raise RedisConnectionError("the connection was lost")
-                return await connection.read_response()
+            return await wire.ask(pack_command(command))  # type: ignore[arg-type]
         except ResponseError:
             raise
         except BaseException as error:
-            await self._give_up(connection)
+            await self._give_up(wire)
             if isinstance(error, Exception):  # whatever it was: the command may have been carried out
                 raise StoreUnavailable(f"Redis gave no answer: {error}") from error
             raise
 
-    async def _give_up(self, connection: Connection) -> None:
-        """After anything but a whole answer, a cancelled call included: an answer that comes late must not be taken
-        for the answer to another command."""
-        if self._connection is connection:
-            self._connection = None
-        await connection.disconnect(nowait=True)
+    async def _give_up(self, wire: _Wire) -> None:
+        """After anything but a whole answer, a cancelled call included: then all that wait go without one."""
+        if self._wire is wire:
+            self._wire = None
+        wire.end("the connection was given up")
+        await wire.connection.disconnect(nowait=True)
 
     def _too_late(self) -> StoreUnavailable:
         return StoreUnavailable(f"Redis did not answer within {self._timeout_s:g} s")
+
+
+class _Wire(asyncio.Protocol):
+    """A connection taken over from redis-py. Answers come in the order of the commands, and so are they given out."""
+
+    def __init__(self, connection: Connection) -> None:
+        self.connection = connection
+        self.is_lost = False
+        self._reader = Reader(encoding="utf-8", replyError=_reply_error, notEnoughData=_NOTHING)
+        self._waiting: deque[asyncio.Future[Any]] = deque()
+        writer = connection._writer
+        assert writer is not None
+        self._transport: asyncio.WriteTransport = writer.transport
+        self._transport.set_protocol(self)
+
+    def ask(self, packed: bytes) -> asyncio.Future[Any]:
+        """Write one command, now and whole. The answer, or redis-py's error, comes later."""
+        if self.is_lost:
+            raise RedisConnectionError("the connection was lost")
+        answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        self._transport.write(packed)
+        self._waiting.append(answer)
+        return answer
+
+    def end(self, why: str) -> None:
+        self.is_lost = True
+        while self._waiting:
+            if not (answer := self._waiting.popleft()).done():
+                answer.set_exception(RedisConnectionError(why))
+
+    # -- asyncio's side
+    def data_received(self, data: bytes) -> None:
+        try:
+            self._reader.feed(data)
+            while (reply := self._reader.gets()) is not _NOTHING:
+                self._answer(reply)
+        except (HiredisError, IndexError, UnicodeDecodeError) as error:  # IndexError: nobody has asked for this
+            self.end(f"what it says cannot be read: {error}")
+            self._transport.abort()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.end(str(exc) if exc is not None else "the server ended the connection")
+
+    def _answer(self, reply: Any) -> None:
+        answer = self._waiting.popleft()
+        if answer.done():  # cancelled: its caller is about to give the connection up
+            return
+        if isinstance(reply, Exception):
+            answer.set_exception(reply)
+        else:
+            answer.set_result(reply)
+
+
+_NOTHING: Final = object()
+
+
+def _reply_error(text: str) -> ResponseError:
+    return (NoScriptError if text.startswith("NOSCRIPT ") else ResponseError)(text)
+
+
+async def _exchange(connection: Connection, *command: str | int) -> Any:
+    """A question on the way of connecting, while redis-py still reads."""
+    await connection.send_packed_command(pack_command(command), check_health=False)  # type: ignore[arg-type]
+    return await connection.read_response()
 
 
 def _meaning(error: ResponseError) -> Exception:

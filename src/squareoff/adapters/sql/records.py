@@ -7,13 +7,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
-from sqlalchemy import ColumnElement, and_, exists, func, insert, select, update
+from sqlalchemy import ColumnElement, and_, bindparam, exists, func, insert, select, update
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import IntegrityError
 
 from squareoff.adapters.licence import check_entry_move, check_licence, refuse_start
 from squareoff.adapters.sql.database import Database
-from squareoff.adapters.sql.rows import insert_run, journal_values, load_runs, update_run
+from squareoff.adapters.sql.rows import insert_run, load_runs, update_run
 from squareoff.adapters.sql.schema import accounts, install, leases, runs, slots, strategies, wishes
 from squareoff.adapters.sql.writer import Job, Writer
 from squareoff.core.orders import SlotPhase
@@ -131,7 +131,7 @@ class SqlRecords:
         await self._write(work)
 
     def write(self, entry: JournalEntry) -> None:
-        self._writer.note(journal_values(entry))
+        self._writer.note(entry)
 
     async def flush(self) -> None:
         await self._write(lambda connection: None)
@@ -187,16 +187,19 @@ def _open_on(account: AccountId) -> ColumnElement[bool]:
     return and_(runs.c.account == account, ~runs.c.archived)
 
 
+_STORED = (  # made once: it is asked before every write
+    select(leases.c.fence, runs.c.version, slots.c.phase)
+    .select_from(leases)
+    .outerjoin(runs, runs.c.id == bindparam("of_run"))
+    .outerjoin(slots, and_(slots.c.run_id == runs.c.id, slots.c.slot == SlotName.ENTRY))
+    .where(leases.c.account == bindparam("of_account"))
+    .with_for_update(read=True, of=leases)
+)
+
+
 def _stored(connection: Connection, run: Run, fence: Fence) -> _Stored | None:
     """What is stored of `run`, None if it is not there. Raises FenceLost. Keeps the fence until the COMMIT."""
-    row = connection.execute(
-        select(leases.c.fence, runs.c.version, slots.c.phase)
-        .select_from(leases)
-        .outerjoin(runs, runs.c.id == run.plan.run_id)
-        .outerjoin(slots, and_(slots.c.run_id == runs.c.id, slots.c.slot == SlotName.ENTRY))
-        .where(leases.c.account == run.plan.account)
-        .with_for_update(read=True, of=leases)
-    ).one_or_none()
+    row = connection.execute(_STORED, {"of_run": run.plan.run_id, "of_account": run.plan.account}).one_or_none()
     if row is None or row.fence != fence:
         raise _fence_lost(run.plan.account, fence, None if row is None else row.fence)
     return None if row.version is None else _Stored(row.version, row.phase)

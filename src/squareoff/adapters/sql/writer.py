@@ -21,9 +21,10 @@ from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DBAPIError
 
 from squareoff.adapters.sql.database import Database, answers, is_in_transaction, transaction
+from squareoff.adapters.sql.rows import journal_values
 from squareoff.adapters.sql.schema import journal
 from squareoff.errors import RecordsUnavailable
-from squareoff.ports import JournalKind
+from squareoff.ports import JournalEntry, JournalKind
 
 T = TypeVar("T")
 
@@ -85,7 +86,7 @@ class Writer:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._inbox: SimpleQueue[Job[Any] | _Signal] = SimpleQueue()
-        self._lines: deque[dict[str, Any]] = deque()
+        self._lines: deque[JournalEntry] = deque()
         self._taken: list[dict[str, Any]] = []
         self._written = self._durable = 0
         self._bell_rung = self._stopping = False
@@ -99,8 +100,8 @@ class Writer:
         self._inbox.put(job)
         return job.answer
 
-    def note(self, line: dict[str, Any]) -> None:
-        """Queue one line of the journal. Never waits."""
+    def note(self, line: JournalEntry) -> None:
+        """Queue one line of the journal. Never waits, and leaves the making of a row to the thread."""
         if self._stopping:
             raise RecordsUnavailable("the records are closed")
         self._lines.append(line)
@@ -160,7 +161,7 @@ class Writer:
     def _take_lines(self) -> None:
         self._bell_rung = False  # before taking: a line written from here on rings again
         while self._lines:
-            self._taken.append(self._lines.popleft())
+            self._taken.append(journal_values(self._lines.popleft()))
 
     def _do(self, jobs: Sequence[Job[Any]]) -> None:
         committing = False
