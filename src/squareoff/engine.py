@@ -66,6 +66,12 @@ LOOK_AGAIN_S = 0.25
 LOOK_UP_FIRST_S, LOOK_UP_LONGEST_S = 0.5, 5.0
 """A lost order is looked up at once, then with these pauses, doubling."""
 
+SAVE_WAIT_S = 0.02
+"""A run is written before it is worked on further; but for a disk that hangs nothing waits longer than this."""
+
+CLAIM_WAIT_S = 0.25
+"""An exit waits for its claim this long, then goes on without Redis."""
+
 EXIT_WAITS_S = 0.5
 """Pause before an exit that the broker's position does not cover is asked for again."""
 
@@ -127,8 +133,13 @@ class Engine:
         self._failures: dict[RunId, int] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._chased: set[tuple[str, ClientOrderId]] = set()
+        self._lost: set[ClientOrderId] = set()
+        """Not seen over the whole quarantine."""
         self._told_s: dict[tuple[str, RunId | None], float] = {}
         self._saved_version: dict[RunId, int] = {}
+        self._writers: dict[RunId, asyncio.Task[None]] = {}
+        self._undecided: set[RunId] = set()
+        """Their entry was decided in SQL perhaps: until the answer is known, nothing is written over it."""
         self._requests = 0
         self._missing: dict[Key, Decimal] = {}
         self._gone: dict[Key, Decimal] = {}
@@ -294,10 +305,11 @@ class Engine:
         self._busy.add(run_id)
         self._spawn(self._pump(run_id))
 
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = self._spawn_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        return task
 
     async def _pump(self, run_id: RunId) -> None:
         """Work the run's inbox, then whatever is due, until there is nothing left to do."""
@@ -333,10 +345,11 @@ class Engine:
         if (run := self.board.runs.get(run_id)) is None or self.halted:
             return
         self._note_waiting(run)
-        if not self._has_saved(self.board.runs[run_id]):
-            await self._update(run_id)
         run = self.board.runs[run_id]
         self._chase(run)
+        if not self._has_saved(run):
+            await self._update(run_id)
+            run = self.board.runs[run_id]
         if run.state is State.STOPPED and run.is_closed and self._has_saved(run):
             await self._archive(run_id)
 
@@ -397,8 +410,13 @@ class Engine:
                 return
         if await self._permitted(decision):
             await self._carry_out(run_id, decision)
-        elif (run := self.board.runs.get(run_id)) is not None and run != (wishing := with_wish(run, signal.event)):
-            self._put(replace(wishing, version=run.version + 1))  # it could not be done yet: it stays due
+        else:
+            self._keep_wish(run_id, signal.event)  # it could not be done yet: it stays due
+
+    def _keep_wish(self, run_id: RunId, event: Event) -> None:
+        run = self.board.runs.get(run_id)
+        if run is not None and (wishing := with_wish(run, event)) != run:
+            self._put(replace(wishing, version=run.version + 1))
 
     def _is_due(self, run: Run, event: Event) -> bool:
         signal = due(run, self._clock.now(), self.board.last(run.plan.symbol))
@@ -413,12 +431,14 @@ class Engine:
     async def _claimed(self, decision: Decision) -> bool:
         """Lock the run in Redis and write there what it is about to do. Exits go on without it; a BUY waits."""
         run, event = decision.run, decision.signal.event
+        wait_s = None if Effect.SEND_ENTRY in decision.effects else CLAIM_WAIT_S
         try:
-            claim = await self._runtime.claim(
-                run, fence=self.stamp.fence, ttl_ms=LOCK_TTL_MS, event=event, request_id=self._request_id()
-            )
-        except StoreUnavailable as error:
-            claim, why = None, str(error)
+            async with asyncio.timeout(wait_s):
+                claim = await self._runtime.claim(
+                    run, fence=self.stamp.fence, ttl_ms=LOCK_TTL_MS, event=event, request_id=self._request_id()
+                )
+        except (StoreUnavailable, TimeoutError) as error:
+            claim, why = None, str(error) or f"no answer within {CLAIM_WAIT_S:g} s"
         else:
             why = "" if claim is Claim.OK else f"Redis answered {claim}"
         if claim is Claim.OK:
@@ -444,11 +464,13 @@ class Engine:
             else:
                 licensed = await self._records.void_entry(run, self.stamp.fence)
         except RecordsUnavailable as error:
+            self._undecided.add(run.plan.run_id)
             self._wait(self.board.runs[run.plan.run_id], f"{event} waits: SQL does not answer: {error}", blocked="SQL")
             return False
         if not licensed:
             await self._learn_what_was_decided(decision)
             return False
+        self._undecided.discard(run.plan.run_id)
         what = "licence to buy once" if event is Event.BUY else "entry void: nobody will buy"
         self.say(JournalKind.LICENCE, what, run, EngineState.LOCKED, fence=self.stamp.fence)
         self._saved_version[run.plan.run_id] = run.version
@@ -463,6 +485,7 @@ class Engine:
         except RecordsUnavailable as error:
             self._wait(self.board.runs[run_id], f"{signal.event} waits: SQL does not answer: {error}", blocked="SQL")
             return
+        self._undecided.discard(run_id)
         run = next((one for one in stored if one.plan.run_id == run_id), None)
         if run is None:  # void, stopped and archived
             await self._archive(run_id)
@@ -533,7 +556,7 @@ class Engine:
             attempt = run.exit.current
             assert attempt is not None
         if attempt.number > 1:
-            await self._saved(run_id)  # with SQL down the send mark is the licence: getting out does not wait
+            await self._update(run_id)  # with SQL down the send mark is the licence: getting out does not wait
         await self._send(run_id, SlotName.EXIT, attempt, cause=signal.event, not_after=None)
 
     async def _upgrade_exit(self, run_id: RunId, signal: Signal) -> None:
@@ -574,6 +597,9 @@ class Engine:
             not_after=not_after,
             objection=lambda: self._objection(run_id) if name is SlotName.ENTRY else None,
         )
+        if isinstance(sent, Refused) and attempt.client_order_id in self._lost:
+            # an earlier send of this very order may still turn up: no other order may be made beside it
+            sent = NotSent(sent.reason)
         before = self.board.runs[run_id]
         after, signal = judge(before, name, sent, self._clock.now())
         if after is not before:
@@ -588,8 +614,7 @@ class Engine:
     def _objection(self, run_id: RunId) -> str | None:
         """The latest word before a BUY leaves: a wish, or a stop-loss that was seen meanwhile."""
         for signal in self._inbox.get(run_id, ()):
-            if (wishing := with_wish(run := self.board.runs[run_id], signal.event)) != run:
-                self._put(replace(wishing, version=run.version + 1))
+            self._keep_wish(run_id, signal.event)
         run = self.board.runs[run_id]
         if run.wish is not None:
             return "stopping was asked for"
@@ -703,6 +728,7 @@ class Engine:
     async def _is_given_up(self, run_id: RunId, name: SlotName, order: ClientOrderId, looks: int) -> bool:
         """Not seen over the whole quarantine: a BUY is given up, a SELL may be sent again if the position says so.
         False: it does not say so, or not yet, and looking goes on."""
+        self._lost.add(order)
         run = self.board.runs[run_id]
         covers = True
         if name is SlotName.EXIT:
@@ -727,18 +753,20 @@ class Engine:
         return False
 
     async def _position_covers(self, run_id: RunId, order: ClientOrderId) -> bool | None:
-        """Whether the broker still holds what *all* runs on this symbol and product have proven, and what a BUY given
-        up for lost may have bought: only then may an exit that was never seen be sent again. None: that cannot be
-        told now."""
+        """Whether the broker still holds what *all* runs on this symbol and product have proven, and what open BUYs
+        may have bought meanwhile: only then may an exit that was never seen be sent again. None: orders of ours are
+        open that may explain what is not there."""
         key, asked_s = _key_of(self.board.runs[run_id]), self._clock.monotonic_s()
         try:
             positions = await self._broker.positions()
         except BrokerUnavailable:
             return None
-        if self._lags(key, asked_s) or self._is_moving(key, apart_from=order):
+        if self._lags(key, asked_s):
             return None
-        held = sum((run.remaining_qty + _lost_qty(run) for run in self.board.sharing(*key)), ZERO)
-        return _net_of(positions).get(key, ZERO) >= held
+        held = sum((run.remaining_qty + _coming_qty(run) for run in self.board.sharing(*key)), ZERO)
+        if _net_of(positions).get(key, ZERO) >= held:
+            return True
+        return None if self._is_moving(key) else False
 
     async def _watch_late(self, run_id: RunId, _: Signal) -> None:
         run = self.board.runs[run_id]
@@ -779,21 +807,42 @@ class Engine:
     # ------------------------------------------------------------------ settle
 
     async def _update(self, run_id: RunId) -> None:
-        """Write the run to SQL, then to Redis, which also gives the lock back."""
-        if await self._saved(run_id):
-            await self._unlock(run_id)
+        """Write the run to SQL, then to Redis, which also gives the lock back. Waited for, but not for long: what
+        comes next, a stop-loss perhaps, is not kept by a disk."""
+        if run_id not in self._writers:
+            self._writers[run_id] = self._spawn(self._write(run_id))
+        await asyncio.wait({self._writers[run_id]}, timeout=SAVE_WAIT_S)
+
+    async def _write(self, run_id: RunId) -> None:
+        try:
+            while await self._saved(run_id):
+                await self._unlock(run_id)
+                if (run := self.board.runs.get(run_id)) is None or self._has_saved(run):
+                    break
+        except FenceLost as error:
+            self._halt(str(error))
+        except Exception as error:
+            self._broken(run_id, error)
+            raise
+        finally:
+            del self._writers[run_id]
+        if run_id not in self._busy:
+            self.wake(run_id)  # the run may have waited for this to be archived
 
     async def _saved(self, run_id: RunId) -> bool:
-        run = self.board.runs[run_id]
-        if self._has_saved(run):
+        run = self.board.runs.get(run_id)
+        if run is None or self._has_saved(run):
             return True
+        if run_id in self._undecided:
+            return False
         try:
             await self._records.save(run, self.stamp.fence)
         except RecordsUnavailable as error:
             self.warn("SQL", "SQL does not answer", f"exits go on without it, entries wait: {error}")
             self._wake_later(run_id)
             return False
-        self._saved_version[run_id] = run.version
+        if run_id in self.board.runs:
+            self._saved_version[run_id] = max(run.version, self._saved_version.get(run_id, -1))
         self.say(JournalKind.SAVED, f"saved as {run.state}", run, EngineState.UPDATING, version=run.version)
         return True
 
@@ -801,7 +850,8 @@ class Engine:
         return self._saved_version.get(run.plan.run_id, -1) >= run.version
 
     async def _unlock(self, run_id: RunId) -> None:
-        run = self.board.runs[run_id]
+        if (run := self.board.runs.get(run_id)) is None:
+            return
         try:
             claim = await self._runtime.settle(run, fence=self.stamp.fence, request_id=self._request_id())
         except StoreUnavailable as error:
@@ -864,8 +914,11 @@ class Engine:
     def _missing_now(self, key: Key) -> Decimal:
         """What the broker does not hold of our shares, with nothing of ours to explain it. What is gone may have
         been sold by our open exits, the news being on its way: it is missing once they are over and did not."""
+        missing, gone = self._missing.get(key, ZERO), self._gone.get(key, ZERO)
+        if gone <= missing:
+            return missing
         perhaps_sold = sum((out_qty(run) for run in self.board.sharing(*key)), ZERO)
-        return max(self._missing.get(key, ZERO), self._gone.get(key, ZERO) - perhaps_sold)
+        return max(missing, gone - perhaps_sold)
 
     def _closed_outside(self, run: Run) -> None:
         """The broker holds nothing of what our fills say, and no order of ours explains it."""
@@ -881,10 +934,10 @@ class Engine:
         last_s = self._last_fill_s.get(key)
         return last_s is not None and asked_at_s - last_s <= self._broker.facts.position_lag_s
 
-    def _is_moving(self, key: Key, *, apart_from: ClientOrderId | None = None) -> bool:
+    def _is_moving(self, key: Key) -> bool:
         """Whether an order of ours may be changing this position now. One given up for lost does not count."""
         return any(
-            attempt.phase in (AttemptPhase.UNKNOWN, AttemptPhase.OPEN) and attempt.client_order_id != apart_from
+            attempt.phase in (AttemptPhase.UNKNOWN, AttemptPhase.OPEN) and attempt.client_order_id not in self._lost
             for run in self.board.sharing(*key)
             for slot in (run.entry, run.exit)
             if slot.phase is not SlotPhase.WATCH
@@ -1016,10 +1069,12 @@ def _key_of(run: Run) -> Key:
     return run.plan.symbol, run.plan.product
 
 
-def _lost_qty(run: Run) -> Decimal:
-    """What a BUY of which nothing was ever heard may have bought."""
-    unknown = (attempt for attempt in run.entry.attempts if attempt.phase is AttemptPhase.UNKNOWN)
-    return sum((attempt.qty - attempt.filled_qty for attempt in unknown), ZERO)
+def _coming_qty(run: Run) -> Decimal:
+    """What an open BUY may have bought without our knowing yet. One given up for lost does not count."""
+    if run.entry.phase is SlotPhase.WATCH:
+        return ZERO
+    live = (a for a in run.entry.attempts if a.phase in (AttemptPhase.UNKNOWN, AttemptPhase.OPEN))
+    return sum((attempt.qty - attempt.filled_qty for attempt in live), ZERO)
 
 
 def _needs_a_person(run: Run) -> bool:

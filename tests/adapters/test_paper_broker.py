@@ -913,8 +913,7 @@ async def test_an_acknowledged_order_survives_the_kill_of_the_broker(tmp_path: P
     async with BrokerProcess(tmp_path) as first:
         await asyncio.gather(*(send(first, run) for run in range(300)))
         await first.child.wait()
-    assert len(acknowledged) >= 100
-    assert unknown
+    assert len(acknowledged) >= 100  # how many were cut off is up to the machine: none, on a fast one
     async with BrokerProcess(tmp_path) as second:
         known = {report.client_order_id for report in await second.broker.orders()}
         assert acknowledged <= known <= acknowledged | unknown

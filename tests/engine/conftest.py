@@ -28,6 +28,9 @@ def begin() -> Iterator[Callable[..., World]]:
         return world
 
     yield make
-    for world in worlds:
-        audit(world, errors=not world.errors_expected)
-        world.close()
+    try:
+        for world in worlds:
+            audit(world, errors=not world.errors_expected)
+    finally:
+        for world in worlds:
+            world.close()

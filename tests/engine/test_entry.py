@@ -330,7 +330,7 @@ def test_news_that_overtakes_the_answer_is_told_once(begin):
     world.go(5)
     assert world.run().state == "exited_by_sl"
     assert len(world.journal("fill")) == 2
-    assert world.placed("X") and len(world.placed("X")) == 1
+    assert len(world.placed("X")) == 1
 
 
 def test_a_sell_time_that_comes_while_the_entry_is_open_cancels_the_rest_and_sells_what_filled(begin):

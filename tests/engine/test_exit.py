@@ -8,6 +8,7 @@ import pytest
 
 from squareoff.core.events import Event
 from squareoff.core.types import Side
+from squareoff.ports import Idempotency
 from tests.engine.world import Kind, Mischief, at, plan
 
 
@@ -197,7 +198,8 @@ def test_exits_have_a_part_of_the_requests_that_entries_cannot_use(begin):  # H2
     world.tick("1539")
     world.silently(0.3)
     exits = [when for when, what in world.venue.submits if what == "X01"]
-    assert exits and exits[0] <= at("09:20:10.05")
+    assert exits
+    assert exits[0] <= at("09:20:10.05")
 
 
 def test_an_exit_that_fills_in_part_and_is_cancelled_by_the_venue_sells_the_rest(begin):
@@ -344,3 +346,24 @@ def test_a_stop_wish_while_sold_by_the_stop_does_not_sell_twice(begin):
     world.go(10)
     assert world.run().outcome == "exited_by_sl"
     assert world.traded(Side.SELL) == 50
+
+
+def test_an_exit_sent_again_and_then_refused_stays_the_same_order(begin):  # hole H7
+    world = begin(bought=True, quarantine_s=5)
+    world.venue.add(Mischief(kind=Kind.NOT_PLACED_NO_ANSWER, slot="X"), Mischief(kind=Kind.BUSY, slot="X", times=1))
+    world.tick("1539")
+    world.go(20)
+    assert world.run().outcome == "exited_by_sl"
+    assert [what for _, what in world.venue.submits][1:] == ["X01", "X01", "X01"]
+
+
+def test_a_venue_that_wants_unique_ids_takes_a_second_send_for_the_first_order(begin):  # fault 26
+    world = begin(bought=True, quarantine_s=5, idempotency=Idempotency.ENFORCED)
+    world.venue.push = "never"
+    world.venue.positions_lag_s = 1000
+    world.venue.add(Mischief(kind=Kind.VISIBLE_LATE, slot="X", seconds=60))
+    world.venue._positions[:] = [(at("09:00:00"), world.book.positions())]
+    world.tick("1539")
+    world.go(15)
+    assert len(world.placed("X")) == 1
+    assert world.run().outcome == "exited_by_sl"

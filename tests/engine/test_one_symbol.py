@@ -154,22 +154,45 @@ def test_what_the_user_holds_besides_is_never_sold(begin):
 
 
 def test_an_exit_lost_is_not_sent_again_while_the_buy_of_another_run_may_explain_the_position(begin):
-    world = begin(
-        plan(7),
-        plan(8, buy="09:20:18", stop_loss=price_stop("1000")),
-        bought=True,
-        quarantine_s=5,
-    )
+    world = begin(plan(7), plan(8, buy="09:20:30", stop_loss=price_stop("1000")), bought=True, quarantine_s=20)
     world.go("09:20:15")
     world.venue.push = "never"
     world.venue.add(
-        Mischief(kind=Kind.VISIBLE_LATE, slot="X", seconds=40),
-        Mischief(kind=Kind.VISIBLE_LATE, slot="E", seconds=30),
+        Mischief(kind=Kind.VISIBLE_LATE, slot="X", seconds=45),
+        Mischief(kind=Kind.VISIBLE_LATE, slot="E", seconds=18),
     )
     world.tick("1539")
+    world.go("09:20:46")
+    assert (world.net, len(world.placed("X"))) == (50, 1)  # run 7's are sold, run 8's are there: it looks like 7's
     world.go("09:22:00")
-    assert world.net == 0  # the late BUY was sold at once
-    assert [int(p.order.qty) for p in world.placed("X")] == [50, 50]
+    assert world.net == 50
+    assert (world.run(7).exposure, world.run(8).state) == ("flat", "bought")
+
+
+def test_two_exits_lost_at_once_do_not_wait_for_each_other(begin):
+    world = begin(plan(7), plan(8), bought=True, quarantine_s=5)
+    world.go("09:20:15")
+    world.venue.add(Mischief(kind=Kind.NOT_PLACED_NO_ANSWER, slot="X", times=2))
+    world.tick("1539")
+    world.go(30)
+    assert [world.run(n).outcome for n in (7, 8)] == ["exited_by_sl"] * 2
+    assert world.net == 0
+
+
+def test_two_exits_lost_at_once_of_which_one_executed_are_told_and_not_sent_again(begin):
+    world = begin(plan(7), plan(8), bought=True, quarantine_s=5)
+    world.go("09:20:15")
+    world.venue.push = "never"
+    world.venue.add(
+        Mischief(kind=Kind.NOT_PLACED_NO_ANSWER, slot="X", times=1),
+        Mischief(kind=Kind.VISIBLE_LATE, slot="X", seconds=60),
+    )
+    world.tick("1539")
+    world.go(30)
+    assert {(world.run(n).state, world.run(n).exposure) for n in (7, 8)} == {("failed", "unknown")}
+    assert len(world.urgent()) >= 2
+    world.go(60)
+    assert world.net == 0
     assert {world.run(n).exposure for n in (7, 8)} == {"flat"}
 
 

@@ -191,3 +191,39 @@ def test_at_the_close_final_runs_are_archived_and_keep_what_they_came_to(begin):
     assert world.engine.board.runs == {}
     view = world.loop.complete(world.process.runtime._store.look(plan().account))
     assert view.runtimes == {}
+
+
+def test_a_disk_that_hangs_while_the_position_is_saved_keeps_no_stop_waiting(begin):
+    world = begin(plan())
+    world.go("09:20:00", every_s=0.5)
+    world.silently(0.01)
+    world.sql_hangs_s = 60
+    world.go(1, every_s=0.5)
+    assert world.run().state == "bought"
+    world.tick("1539")
+    world.silently(0.1)
+    assert len(world.placed("X")) == 1
+    world.go(3)
+    assert world.run().outcome == "exited_by_sl"
+    world.sql_hangs_s = 0
+    world.go(120)
+    assert world.runs()[0].state == "exited_by_sl"
+
+
+def test_a_disk_that_hangs_does_not_delay_the_further_tries_of_an_exit(begin):
+    world = begin(bought=True)
+    world.venue.add(Mischief(kind=Kind.BUSY, slot="X", times=2))
+    world.sql_hangs_s = 60
+    world.tick("1539")
+    world.go(3, every_s=0.5)
+    assert world.run().outcome == "exited_by_sl"
+
+
+def test_a_redis_that_hangs_delays_a_stop_by_a_quarter_of_a_second_at_most(begin):  # fault 38
+    world = begin(bought=True)
+    world.redis_hangs_s = 10
+    world.tick("1539")
+    world.silently(0.3)
+    assert len(world.placed("X")) == 1
+    world.go(2)
+    assert world.run().outcome == "exited_by_sl"

@@ -17,7 +17,7 @@ from decimal import Decimal
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from squareoff.adapters.brokers.paper.book import BookRecord, PaperBook, Placed, Refused, Traded
+from squareoff.adapters.brokers.paper.book import BookRecord, DuplicateOrder, PaperBook, Placed, Refused, Traded
 from squareoff.adapters.brokers.paper.mischief import Kind, Mischief, Script
 from squareoff.adapters.clock import VirtualLoop
 from squareoff.adapters.memory.records import MemoryRecords
@@ -99,6 +99,7 @@ def plan(
     stop_loss: StopLoss | None = None,
     buy: str = "09:20:00",
     sell: str = "09:40:00",
+    closes: str = "09:45:00",
     symbol: Symbol = INFY,
     timing: Timing | None = None,
 ) -> Plan:
@@ -115,7 +116,7 @@ def plan(
         trading_day=DAY,
         buy_at=at(buy),
         sell_at=at(sell),
-        closes_at=at("09:45:00"),
+        closes_at=at(closes),
         stop_loss=stop_loss or price_stop("1540.00"),
         tick_size=Decimal("0.05"),
         timing=timing or Timing(),
@@ -173,6 +174,7 @@ class World:
         self.machine, self.boot = "m1", "b1"
         self.sql_down = False
         self.sql_hangs_s = 0.0
+        self.redis_hangs_s = 0.0
         self.lost_commits: Counter[str] = Counter()
         """Commits whose reply is lost, by what they do: `licence`, `void`, `save`, `add_run`."""
         self.lock_busy_until: datetime | None = None
@@ -280,7 +282,7 @@ class World:
 
     def wish(self, event: Event, strategy: int = 7) -> WishRecord:
         wish = self.records.wish(StrategyId(strategy), event, account=A1, at=self.now, by="ann")
-        if self.redis.is_up:
+        if self.redis.is_up and not self.redis.loses_replies:
             self._soon(MemoryRuntimeStore(self.loop, self.redis, owner="cli").ring(A1))
         self.loop.drain()
         return wish
@@ -683,7 +685,10 @@ class ProcessRuntime:
 
     async def _ask(self, what: str) -> None:
         self._process.out(what)
-        await asyncio.sleep(0)
+        if self._world.redis_hangs_s:
+            await self._world.loop.sleep(self._world.redis_hangs_s)
+        else:
+            await asyncio.sleep(0)
 
 
 # ---------------------------------------------------------------------- the broker
@@ -776,7 +781,10 @@ class Client:
         faults = {one.kind: one for one in venue.script.for_order(order)}
         await self._not_placed(order, faults)
         partial = faults.get(Kind.PARTIAL)
-        report = world.book.submit(order, world.now, fill_plan=None if partial is None else (partial.qty,))
+        try:
+            report = world.book.submit(order, world.now, fill_plan=None if partial is None else (partial.qty,))
+        except DuplicateOrder as duplicate:  # proof that the earlier one arrived
+            return duplicate.earlier
         if partial is not None and partial.cancel_rest:
             self._cancel_rest_later(order)
         if (rejected := faults.get(Kind.REJECT_AFTER_ACCEPT)) is not None:

@@ -13,7 +13,7 @@ from sortedcontainers import SortedList
 
 from squareoff.core.machine import WATCHES_STOP, State
 from squareoff.core.run import Run, slot_of
-from squareoff.core.types import ClientOrderId, Product, RunId, SlotName, Symbol, Tick
+from squareoff.core.types import ZERO, ClientOrderId, Product, RunId, SlotName, Symbol, Tick
 
 NO_STOP = Decimal("-Infinity")
 
@@ -40,12 +40,15 @@ class Board:
         self.cells: dict[Symbol, SymbolCell] = {}
         self._indexed: dict[RunId, tuple[Symbol, Decimal]] = {}
         self._order_owner: dict[ClientOrderId, RunId] = {}
+        self._free: dict[tuple[Symbol, Product], Decimal] = {}
+        self._free_of: dict[RunId, Decimal] = {}
 
     def put(self, run: Run) -> None:
         """Make `run` the latest snapshot and keep the index in step with it."""
         run_id = run.plan.run_id
         before = self.runs.get(run_id)
         self.runs[run_id] = run
+        self._count_free(run, before)
         cell = self.cells.get(run.plan.symbol)
         if cell is None:
             cell = self.cells[run.plan.symbol] = SymbolCell()
@@ -84,6 +87,7 @@ class Board:
         run = self.runs.pop(run_id, None)
         if run is None:
             return
+        self._free[run.plan.symbol, run.plan.product] -= self._free_of.pop(run_id)
         cell = self.cells[run.plan.symbol]
         known = self._indexed.pop(run_id, None)
         if known is not None:
@@ -94,6 +98,25 @@ class Board:
         for slot in (run.entry, run.exit):
             for attempt in slot.attempts:
                 self._order_owner.pop(attempt.client_order_id, None)
+
+    def _count_free(self, run: Run, before: Run | None) -> None:
+        """Kept as a sum: an exit must not have to look at every run that shares its position."""
+        unchanged = (
+            before is not None
+            and before.entry is run.entry
+            and before.exit is run.exit
+            and before.outside_qty is run.outside_qty
+        )
+        if unchanged:
+            return
+        free = run.remaining_qty - out_qty(run)
+        key = (run.plan.symbol, run.plan.product)
+        self._free[key] = self._free.get(key, ZERO) + free - self._free_of.get(run.plan.run_id, ZERO)
+        self._free_of[run.plan.run_id] = free
+
+    def free_qty(self, symbol: Symbol, product: Product) -> Decimal:
+        """What our fills say is held in this position, less what our exits have out already."""
+        return self._free.get((symbol, product), ZERO)
 
     def tripped(self, symbol: Symbol, price: Decimal) -> list[RunId]:
         """The runs whose armed stop-loss is at or above `price`, highest first."""
@@ -129,10 +152,8 @@ def exit_qty(run: Run, board: Board, *, missing_qty: Decimal) -> Decimal:
     It is counted so, and not as the broker's position itself, because our own fills do not change it. What other
     runs' exits have out already is reserved.
     """
-    there = -missing_qty
-    for one in board.sharing(run.plan.symbol, run.plan.product):
-        there += one.remaining_qty if one is run else one.remaining_qty - out_qty(one)
-    return max(min(run.remaining_qty, there), Decimal(0))
+    there = board.free_qty(run.plan.symbol, run.plan.product) + out_qty(run) - missing_qty
+    return max(min(run.remaining_qty, there), ZERO)
 
 
 def out_qty(run: Run) -> Decimal:

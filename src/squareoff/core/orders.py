@@ -115,7 +115,11 @@ class Slot:
 
     @property
     def filled_qty(self) -> Decimal:
-        return sum((attempt.filled_qty for attempt in self.attempts), ZERO)
+        total = ZERO  # loops, not sums of sums: this is asked some ten times on the way of a stop-loss
+        for attempt in self.attempts:
+            for fill in attempt.fills:
+                total += fill.qty
+        return total
 
     @property
     def avg_fill_price(self) -> Decimal | None:

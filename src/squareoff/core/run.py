@@ -74,9 +74,10 @@ class Run:
     def exposure(self) -> Exposure:
         if self.handed_over:
             return Exposure.HANDED_OVER
-        if self.remaining_qty < 0 or (self.remaining_qty > 0 and self.exit.phase is SlotPhase.WATCH):
+        remaining = self.remaining_qty
+        if remaining < 0 or (remaining > 0 and self.exit.phase is SlotPhase.WATCH):
             return Exposure.UNKNOWN  # more was sold than we know of, or a SELL was never heard of again
-        if self.remaining_qty > 0:
+        if remaining > 0:
             return Exposure.LONG
         if self.entry.phase is SlotPhase.WATCH or self.entry.is_live:
             return Exposure.UNKNOWN

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 from decimal import Decimal
+from functools import lru_cache
 
 from squareoff.core.events import Cause, Event, Signal, Source
 from squareoff.core.machine import EXIT_OPEN, FINAL, State
@@ -105,14 +106,20 @@ def entry_open_until(run: Run) -> datetime:
     return opened + timedelta(seconds=run.plan.timing.entry_open_s)
 
 
+@lru_cache(maxsize=64)
+def _plain(event: Event, at: datetime, source: Source) -> Signal:
+    """One for all: ten thousand runs have the same SELL time, and a signal is a value."""
+    return Signal(event=event, at=at, source=source)
+
+
 def _position_due(run: Run, now: datetime, last: Tick | None, source: Source) -> Signal | None:
     price = stop_hit(run, last)
     if price is not None:
         return Signal(event=Event.STOPLOSS, at=now, source=source, price=price)
     if run.wish is not None:
-        return Signal(event=run.wish, at=now, source=source)
+        return _plain(run.wish, now, source)
     if now >= run.plan.sell_at:
-        return Signal(event=Event.SELL, at=now, source=source)
+        return _plain(Event.SELL, now, source)
     return None
 
 

@@ -137,7 +137,9 @@ class Line:
         if self._wire is not None and not self._wire.is_lost:
             return self._wire
         async with self._connecting:
-            if self._wire is None or self._wire.is_lost:
+            if self._wire is not None and self._wire.is_lost:
+                await self._give_up(self._wire)
+            if self._wire is None:
                 self._wire = await self._connect()
             return self._wire
 
