@@ -13,6 +13,7 @@ The caller holds the account's file lock. The order matters:
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sized
 from dataclasses import replace
 from datetime import datetime
 from typing import Any, Protocol
@@ -175,8 +176,9 @@ async def recover(
     runs = list(await records.open_runs(account))
     engine.say(
         JournalKind.RECOVERY,
-        f"start: {len(runs)} runs in SQL, {len(contents.marks)} send marks and {len(contents.latches)} latches "
-        f"in the spool" + ("" if contents.same_boot else "; the machine was rebooted since"),
+        f"start: {_counted(runs, 'run')} in SQL, {_counted(contents.marks, 'send mark')} and "
+        f"{_counted(contents.latches, 'latched price')} in the spool"
+        + ("" if contents.same_boot or not runs else "; the spool is not of this boot, so its silence proves nothing"),
         fence=engine.stamp.fence,
     )
     taken = [taken_over(run, contents, engine.stamp, clock.now()) for run in runs]
@@ -249,7 +251,7 @@ async def _ask_broker(engine: Recovering, broker: Broker, clock: Clock, runs: li
         engine.on_report(report)
     engine.say(
         JournalKind.RECOVERY,
-        f"broker: {len(reports)} orders in its book, {found} of the {len(wanted)} that may be live are there",
+        f"broker: {_counted(reports, 'order')} in its book; {found} of {len(wanted)} that may be live found",
     )
 
 
@@ -261,4 +263,8 @@ async def _restore_redis(account: AccountId, engine: Recovering, runtime: Runtim
         engine.say(JournalKind.REDIS, f"Redis is not there, exits go on without it: {error}")
         return
     engine.redis_damaged.clear()
-    engine.say(JournalKind.REDIS, f"rebuilt from SQL: {len(engine.board.runs)} runs")
+    engine.say(JournalKind.REDIS, f"rebuilt from SQL: {_counted(engine.board.runs, 'run')}")
+
+
+def _counted(what: Sized, word: str) -> str:
+    return f"{len(what)} {word}" + ("" if len(what) == 1 else "s")

@@ -122,7 +122,11 @@ def _inputs(data: list[Path], strategies: Path | None, sample: bool) -> Iterator
         if not data:
             raise BadInput("DATA", "is missing", "name CSV files or folders, or use --sample for a generated day")
         if strategies is None:
-            raise BadInput("--strategies", "is missing", "name a TOML file; docs/strategies.md shows one, and `squareoff add --help` its fields")
+            raise BadInput(
+                "--strategies",
+                "is missing",
+                "name a TOML file; docs/strategies.md shows one, and `squareoff add --help` its fields",
+            )
         yield data, strategies
         return
     if data:
@@ -264,9 +268,10 @@ def _run(job: Job, *, as_json: bool, journal: Path | None, began_s: float) -> No
     if not console.is_terminal:
         console = Console(width=WIDTH_IN_A_FILE)
     _show(console, rows, totals, oddities, ignored)
+    days = "one trading day" if len(job.days) == 1 else f"{len(job.days)} trading days"
     speed = ticks / max(ended_s - played_s, 1e-9)
     console.print(
-        f"[dim]{ticks:,} ticks of {len(job.days)} days in {ended_s - played_s:.2f} s ({speed:,.0f} ticks/s), "
+        f"[dim]{ticks:,} ticks of {days} in {ended_s - played_s:.2f} s ({speed:,.0f} ticks/s), "
         f"read in {played_s - began_s:.2f} s. P&L is gross, before charges.[/dim]"
         + (f"\n[dim]Journal: {journal}[/dim]" if journal else "")
     )
