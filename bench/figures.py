@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import statistics
+import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,13 @@ def ratios(above: Sequence[float], below: Sequence[float]) -> dict[str, float]:
 def load() -> float:
     """Processes wanting a core, over the last minute."""
     return os.getloadavg()[0]
+
+
+def revision() -> str:
+    """The commit that was measured, with "-dirty" if files were changed since; empty outside a repository."""
+    command = ["git", "describe", "--always", "--dirty"]
+    told = subprocess.run(command, capture_output=True, text=True, check=False, cwd=Path(__file__).parent)
+    return told.stdout.strip()
 
 
 def machine() -> dict[str, Any]:

@@ -21,8 +21,10 @@ if redis.call('SET',KEYS[2],ARGV[1],'PX',5000) then
 redis.call('HSET',KEYS[1],'status','SELLING','reason',ARGV[2],'client_id',ARGV[3]) return 1 end return 0"""
 TRIPS = b'"price":"89.5"'
 SUBSCRIPTION = b'{"ticks":["SIM:FLOOR"],"orders":false}'
-BODY = b'{"client_order_id":"SQ0123456789X01","account":"paper","symbol":"SIM:FLOOR","side":"SELL","product":"MIS",' \
+BODY = (
+    b'{"client_order_id":"SQ0123456789X01","account":"paper","symbol":"SIM:FLOOR","side":"SELL","product":"MIS",'
     b'"qty":"1","order_type":"MARKET","limit_price":null}'
+)
 
 
 def command(*parts: bytes) -> bytes:

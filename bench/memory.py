@@ -28,7 +28,6 @@ from squareoff.core.machine import State
 from squareoff.core.types import Tick
 from squareoff.wiring import replay_world
 
-
 PRICE = Decimal("100.00")
 
 
@@ -82,9 +81,10 @@ def _in_process(count: int, make: Callable[[int], Any], pipe: Any) -> None:
     del kept
     gc.collect()
     tracemalloc.start()
-    kept = make(count)
+    again = make(count)
     gc.collect()
     counted = tracemalloc.get_traced_memory()[0]
+    del again
     pipe.send({"rss": rss / count, "python": counted / count})
 
 

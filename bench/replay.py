@@ -62,8 +62,9 @@ def bare_loop(ticks: Sequence[Tick]) -> float:
     return time.perf_counter() - began
 
 
-def engine(ticks: Sequence[Tick], armed: int) -> tuple[float, float, int]:
-    """Seconds for the ticks while nothing triggers, seconds until all have triggered and sold, lines of the journal."""
+def engine(ticks: Sequence[Tick], armed: int) -> tuple[float, float, float, int]:
+    """Seconds for the ticks while nothing triggers (scaled to all of them), until all have triggered and sold, and for
+    the whole day with START and BUY of each; lines of the journal."""
     world = replay_world(OPENS - timedelta(hours=1))
     mine = plans(armed)
     until = next(i for i, tick in enumerate(ticks) if tick.at > BUY_AT) + 2
@@ -80,11 +81,13 @@ def engine(ticks: Sequence[Tick], armed: int) -> tuple[float, float, int]:
         yield from fall
         marks.append(time.perf_counter())
 
+    began = time.perf_counter()
     result = play_day(world, mine, watched())
+    whole_s = time.perf_counter() - began
     if any(run.outcome is not State.EXITED_BY_SL for run in result.runs):
         raise RuntimeError("not every run ended by its stop-loss")
     bought, quiet, fallen = marks
-    return (quiet - bought) / (len(ticks) - until) * len(ticks), fallen - quiet, len(result.journal)
+    return (quiet - bought) / (len(ticks) - until) * len(ticks), fallen - quiet, whole_s, len(result.journal)
 
 
 def measure(options: argparse.Namespace, tell: Callable[[str], None]) -> dict[str, Any]:
@@ -92,20 +95,23 @@ def measure(options: argparse.Namespace, tell: Callable[[str], None]) -> dict[st
     loops: list[float] = []
     rows: dict[str, list[float]] = {"none": [], "armed": []}
     exits: list[float] = []
+    wholes: list[float] = []
     lines = 0
     for number in range(options.rounds):
         tell(f"round {number + 1} of {options.rounds}")
         loops.append(bare_loop(ticks))
         rows["none"].append(engine(ticks, 0)[0])
-        seconds, exit_s, lines = engine(ticks, options.armed)
+        seconds, exit_s, whole_s, lines = engine(ticks, options.armed)
+        wholes.append(whole_s)
         rows["armed"].append(seconds)
         exits.append(exit_s)
     result: dict[str, Any] = {"ticks": options.ticks, "armed": options.armed, "rounds": options.rounds, "load": load()}
     result["bare_loop_ticks_per_s"] = over_rounds([len(ticks) / seconds for seconds in loops])
     for name, taken in rows.items():
         rate = over_rounds([len(ticks) / seconds for seconds in taken])
-        result[name] = {"ticks_per_s": rate, "x_bare_loop": ratios(taken, loops)}
+        result[f"with_{name}"] = {"ticks_per_s": rate, "x_bare_loop": ratios(taken, loops)}
     result["all_out_ms_each"] = over_rounds([seconds / options.armed * 1e3 for seconds in exits])
+    result["whole_day_ticks_per_s"] = over_rounds([len(ticks) / seconds for seconds in wholes])
     return {**result, "journal_lines": lines}
 
 

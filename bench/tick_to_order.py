@@ -60,9 +60,7 @@ class Planned:
 
 
 def planned(count: int, symbols: int) -> list[Planned]:
-    return [
-        Planned(f"run-{i}", Symbol(f"SIM:S{i % symbols:02d}"), TOP - STEP * (i // symbols)) for i in range(count)
-    ]
+    return [Planned(f"run-{i}", Symbol(f"SIM:S{i % symbols:02d}"), TOP - STEP * (i // symbols)) for i in range(count)]
 
 
 class Stage:
@@ -84,7 +82,9 @@ class Stage:
         self._write_instruments(config.reference)
         self.store = open_strategy_store(config)
         self._on_exit.callback(self.store.close)
-        clock = PacedClock.prepare([(0.0, OPENS), (0.001, OPENS + timedelta(milliseconds=1))], self.folder / "clock.json")
+        clock = PacedClock.prepare(
+            [(0.0, OPENS), (0.001, OPENS + timedelta(milliseconds=1))], self.folder / "clock.json"
+        )
         self._save_strategies(self.store, clock.now())
         self.redis = RedisServer(self.folder / "redis")
         self.redis.start()
@@ -98,7 +98,8 @@ class Stage:
 
     def _write_instruments(self, folder: Path) -> None:
         folder.mkdir(parents=True)
-        head = "# as of 2026-11-20\nsymbol,name,kind,lot,tick_size,freeze_qty,lower_band,upper_band,expiry,tradable,closing_auction"
+        head = "# as of 2026-11-20\nsymbol,name,kind,lot,tick_size,freeze_qty,lower_band,upper_band,expiry,"
+        head += "tradable,closing_auction"
         symbols = sorted({run.symbol for run in self.runs})
         rows = [f"{symbol},Bench,generated,1,{STEP},,1.00,100000.00,,yes,no" for symbol in symbols]
         (folder / "instruments.csv").write_text("\n".join([head, *rows]) + "\n")
@@ -127,7 +128,9 @@ class Stage:
         command = [sys.executable, "-m", "squareoff.apps.worker", "--data", str(self.folder)]
         command += ["--broker", f"http://127.0.0.1:{self.venue.port}", "--redis", self.redis.url]
         command += ["--clock", str(self.folder / "clock.json")]
-        self.worker = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
+        self.worker = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+        )
         self._on_exit.callback(self._end_worker)
 
     def _end_worker(self) -> None:
@@ -180,7 +183,13 @@ class Floor:
     """The floor's process."""
 
     def __init__(self, stage: Stage) -> None:
-        command = [sys.executable, "-m", "bench.floor", str(stage.venue.port), str(stage.folder / "redis" / "redis.sock")]
+        command = [
+            sys.executable,
+            "-m",
+            "bench.floor",
+            str(stage.venue.port),
+            str(stage.folder / "redis" / "redis.sock"),
+        ]
         self._process = subprocess.Popen(command, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL)
         assert self._process.stdout is not None
         if self._process.stdout.readline() != b"READY\n":
@@ -236,7 +245,13 @@ def measure(options: argparse.Namespace, tell: Callable[[str], None]) -> dict[st
     if ended != {"exited_by_sl": len(runs)} or count["sells"] != len(runs):
         raise RuntimeError(f"not every run ended by its own stop-loss: {ended}, {count['sells']} sold")
     result: dict[str, Any] = {"runs": len(runs), "samples": options.samples, "rounds": options.rounds}
-    result |= {"symbols": options.symbols, "gap_ms": options.gap_ms, "between": options.between, "load": load(), "redis_aof": "everysec"}
+    result |= {
+        "symbols": options.symbols,
+        "gap_ms": options.gap_ms,
+        "between": options.between,
+        "load": load(),
+        "redis_aof": "everysec",
+    }
     for name, share in (("p50", 0.5), ("p99", 0.99)):
         above = [quantile(round_, share) for round_ in engines]
         below = [quantile(round_, share) for round_ in floors]

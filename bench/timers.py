@@ -54,7 +54,8 @@ def a_plan(number: int, *, sell_at: datetime, stop: str = "90") -> Plan:
 
 
 async def scheduler_round(due: int, backlog: int) -> list[float]:
-    board, clock, late = Board(), SystemClock(), []
+    board, clock = Board(), SystemClock()
+    late: list[float] = []
     monotonic = time.monotonic
 
     def handed_over(run_id: RunId, signal: Signal) -> None:
@@ -81,7 +82,8 @@ async def scheduler_round(due: int, backlog: int) -> list[float]:
 
 
 async def call_at_round(due: int, backlog: int) -> list[float]:
-    loop, late = asyncio.get_running_loop(), []
+    loop = asyncio.get_running_loop()
+    late: list[float] = []
     far = [loop.call_at(loop.time() + 3600 + number, late.append, 0.0) for number in range(backlog)]
     gc.collect()
     gc.freeze()

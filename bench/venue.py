@@ -64,8 +64,10 @@ class Script:
 def frame(text: bytes) -> bytes:
     if len(text) < 126:
         return bytes((0x81, len(text))) + text
-    return b"\x81\x7e" + struct.pack(">H", len(text)) + text if len(text) < 65536 else (
-        b"\x81\x7f" + struct.pack(">Q", len(text)) + text
+    return (
+        b"\x81\x7e" + struct.pack(">H", len(text)) + text
+        if len(text) < 65536
+        else (b"\x81\x7f" + struct.pack(">Q", len(text)) + text)
     )
 
 
@@ -172,7 +174,10 @@ class Venue:
         self.net[key] = self.net.get(key, Decimal(0)) + sign * order.qty
         price = self.prices[order.symbol]
         fill = Fill(
-            trade_id=TradeId(f"T{report.broker_order_id}"), qty=order.qty, price=price, at=self.clock.now().astimezone(UTC)
+            trade_id=TradeId(f"T{report.broker_order_id}"),
+            qty=order.qty,
+            price=price,
+            at=self.clock.now().astimezone(UTC),
         )
         filled = replace(report, status=OrderStatus.FILLED, fills=(fill,))
         self.reports[order.client_order_id] = filled
@@ -260,12 +265,15 @@ class Wire(asyncio.Protocol):
 
     def _answer(self, status: int, body: bytes) -> None:
         self.transport.write(
-            b"HTTP/1.1 %d X\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%b" % (status, len(body), body)
+            b"HTTP/1.1 %d X\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%b"
+            % (status, len(body), body)
         )
 
     def _upgrade(self, head: bytes) -> None:
         key = next(
-            line.split(b":", 1)[1].strip() for line in head.split(b"\r\n") if line.lower().startswith(b"sec-websocket-key")
+            line.split(b":", 1)[1].strip()
+            for line in head.split(b"\r\n")
+            if line.lower().startswith(b"sec-websocket-key")
         )
         accept = base64.b64encode(hashlib.sha1(key + _KEY_SUFFIX).digest())
         self.upgraded = True

@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable, Coroutine, Iterable, Mapping
-from dataclasses import replace
 from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -37,6 +36,7 @@ from squareoff.core.types import (
     Symbol,
     Tick,
 )
+from squareoff.core.values import replace
 from squareoff.errors import BrokerUnavailable, FenceLost, RecordsUnavailable, StoreUnavailable
 from squareoff.ports import (
     Alerts,
@@ -69,9 +69,6 @@ LOOK_UP_FIRST_S, LOOK_UP_LONGEST_S = 0.5, 5.0
 SAVE_WAIT_S = 0.02
 """A run is written before it is worked on further; but for a disk that hangs nothing waits longer than this."""
 
-CLAIM_WAIT_S = 0.25
-"""An exit waits for its claim this long, then goes on without Redis."""
-
 EXIT_WAITS_S = 0.5
 """Pause before an exit that the broker's position does not cover is asked for again."""
 
@@ -85,6 +82,8 @@ Key = tuple[Symbol, Product]
 """What the broker nets into one position."""
 
 _SENDS = frozenset({Effect.SEND_ENTRY, Effect.SEND_EXIT, Effect.UPGRADE_EXIT, Effect.CANCEL_ENTRY, Effect.VOID_ENTRY})
+
+_GETS_OUT = frozenset({Effect.SEND_EXIT, Effect.UPGRADE_EXIT})
 
 _KIND_OF = {
     Source.TIMER: JournalKind.TIMER,
@@ -429,28 +428,44 @@ class Engine:
             await self._do[effect](run_id, decision.signal)
 
     async def _claimed(self, decision: Decision) -> bool:
-        """Lock the run in Redis and write there what it is about to do. Exits go on without it; a BUY waits."""
+        """Lock the run in Redis and write there what it is about to do. A BUY waits for it. Getting out does not:
+        the lock saves work but makes nothing safe, so it is asked for beside the order (docs/architecture.md)."""
         run, event = decision.run, decision.signal.event
-        wait_s = None if Effect.SEND_ENTRY in decision.effects else CLAIM_WAIT_S
-        try:
-            async with asyncio.timeout(wait_s):
-                claim = await self._runtime.claim(
-                    run, fence=self.stamp.fence, ttl_ms=LOCK_TTL_MS, event=event, request_id=self._request_id()
-                )
-        except (StoreUnavailable, TimeoutError) as error:
-            claim, why = None, str(error) or f"no answer within {CLAIM_WAIT_S:g} s"
-        else:
-            why = "" if claim is Claim.OK else f"Redis answered {claim}"
-        if claim is Claim.OK:
+        if _GETS_OUT.intersection(decision.effects):
+            text = f"lock asked for; {event} does not wait for the answer"
+            self.say(JournalKind.CLAIM, text, run, EngineState.LOCKED, event=event)
+            self._spawn(self._claim_beside(run, event))
+            return True
+        why = await self._claim(run, event)
+        if why is None:
             self.say(JournalKind.CLAIM, f"locked for {event}", run, EngineState.LOCKED, event=event)
             return True
-        if claim is Claim.DAMAGED:
-            self.redis_damaged.set()
         if Effect.SEND_ENTRY in decision.effects:
             self._wait(self.board.runs[run.plan.run_id], f"BUY waits: {why}", blocked=why)
             return False
         self.say(JournalKind.CLAIM, f"{event} goes on without Redis: {why}", run, EngineState.LOCKED, event=event)
         return True
+
+    async def _claim_beside(self, run: Run, event: Event) -> None:
+        try:
+            why = await self._claim(run, event)
+        except Exception as error:
+            self._broken(run.plan.run_id, error)
+            raise
+        if why is not None:
+            self.say(JournalKind.CLAIM, f"{event} goes on without Redis: {why}", run, EngineState.LOCKED, event=event)
+
+    async def _claim(self, run: Run, event: Event) -> str | None:
+        """None: locked. A text: why not."""
+        try:
+            claim = await self._runtime.claim(
+                run, fence=self.stamp.fence, ttl_ms=LOCK_TTL_MS, event=event, request_id=self._request_id()
+            )
+        except StoreUnavailable as error:
+            return str(error)
+        if claim is Claim.DAMAGED:
+            self.redis_damaged.set()
+        return None if claim is Claim.OK else f"Redis answered {claim}"
 
     async def _permitted(self, decision: Decision) -> bool:
         """The entry's licence, from SQL, for those who buy and for those who decide that nobody will."""

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sized
-from dataclasses import replace
 from datetime import datetime
 from typing import Any, Protocol
 
@@ -23,6 +22,7 @@ from squareoff.core.machine import EXIT_OPEN, FINAL, State
 from squareoff.core.orders import Attempt, AttemptPhase, Slot, SlotPhase, Stamp, client_order_id
 from squareoff.core.run import Run, StopSeen
 from squareoff.core.types import ZERO, AccountId, ClientOrderId, OrderReport, RunId, SlotName
+from squareoff.core.values import replace
 from squareoff.errors import BrokerUnavailable, RecordsUnavailable, StoreUnavailable
 from squareoff.ports import (
     Broker,

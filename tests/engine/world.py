@@ -517,6 +517,9 @@ class Feed:
         finally:
             self._readers.remove(reader)
 
+    def reads(self, symbol: Symbol) -> bool:
+        return any(symbol in symbols for symbols, _ in self._readers)
+
     def put(self, tick: Tick) -> None:
         for symbols, on_tick in tuple(self._readers):
             if tick.symbol in symbols:

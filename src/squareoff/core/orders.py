@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 from enum import StrEnum
@@ -23,6 +23,7 @@ from squareoff.core.types import (
     RunId,
     SlotName,
 )
+from squareoff.core.values import replace
 
 MAX_TRIES = 4
 """The first try and at most three retries (specification 5.4)."""
@@ -160,7 +161,7 @@ class Slot:
         return replace(self, attempts=attempts)
 
     def with_current(self, **changes: object) -> Slot:
-        last = replace(self.attempts[-1], **changes)  # type: ignore[arg-type]
+        last = replace(self.attempts[-1], **changes)
         return replace(self, attempts=(*self.attempts[:-1], last))
 
     def with_next_attempt(self, key: str, name: SlotName, qty: Decimal) -> Slot:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from squareoff.core.events import Cause, Event, Signal, Source
@@ -10,6 +10,7 @@ from squareoff.core.machine import FINAL
 from squareoff.core.orders import MAX_TRIES, RESCUE_EVERY_S, RETRY_DELAYS_S, AttemptPhase
 from squareoff.core.run import Run, absorb, nothing_bought
 from squareoff.core.types import OrderReport, SlotName
+from squareoff.core.values import replace
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ effects. The same two functions run in live, paper, replay and simulation.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from decimal import Decimal
 
@@ -23,6 +23,7 @@ from squareoff.core.types import (
     OrderStatus,
     SlotName,
 )
+from squareoff.core.values import replace
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
