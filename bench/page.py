@@ -27,8 +27,8 @@ def _head(results: dict[str, Any]) -> list[str]:
         "*Written by `make bench`; do not edit. Every figure that counts is a ratio to a floor measured in the same",
         "run: absolute times of a shared machine prove nothing. Nothing here is asserted in a test.*",
         "",
-        f"{results['at'][:10]} · revision {results['revision'] or 'not known'} · {machine['cpu']}, {machine['cores']} cores, {machine['system']} · "
-        f"Python {machine['python']} · {packages}",
+        f"{results['at'][:10]} · revision {results['revision'] or 'not known'} · {machine['cpu']}, "
+        f"{machine['cores']} cores, {machine['system']} · Python {machine['python']} · {packages}",
         "",
         "Again: `make bench`. One alone: `python -m bench.tick_to_order` (`timers`, `replay`, `memory`); `--help` says",
         "how. Figures are medians over the rounds, in brackets the least and the greatest round.",
@@ -64,8 +64,8 @@ def _tick_to_order(live: dict[str, Any], silent: dict[str, Any], crowded: dict[s
     return [
         *lines,
         "",
-        "Crowded, each stop-loss meets the settling of those before it (answers, fills, SQL, Redis) in one process: that",
-        "row is about how fast the engine gets through a crowd.",
+        "Crowded, each stop-loss meets the settling of those before it (answers, fills, SQL, Redis) in one process:",
+        "that row is about how fast the engine gets through a crowd.",
         "",
         "No disk is waited for between a tick and its order. Checked by hand on 2026-11-23, with `strace -f -e",
         "trace=fsync,fdatasync` on the worker over 170 stop-losses: all 746 syncs were in the SQL thread, none in the",

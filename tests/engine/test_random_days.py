@@ -229,7 +229,7 @@ def _kept(run: Run, latched: set[int]) -> None:
 
 
 def test_the_day_of_the_random_days_trades_at_all() -> None:
-    worlds = [one_day(seed) for seed in (1, 2, 3, 4, 5)]
+    worlds = [one_day(seed) for seed in range(10)]
     assert sum(len(world.placed("E")) for world in worlds) >= 5
     assert sum(len(world.placed("X")) for world in worlds) >= 5
     assert sum(len(world.processes) for world in worlds) > 10

@@ -227,3 +227,21 @@ def test_a_redis_that_hangs_delays_a_stop_by_a_quarter_of_a_second_at_most(begin
     assert len(world.placed("X")) == 1
     world.go(2)
     assert world.run().outcome == "exited_by_sl"
+
+
+def test_a_bug_in_one_keeper_is_told_and_ends_nothing(begin):
+    world = begin(bought=True)
+    failed = []
+
+    def breaks(call):
+        if call == "positions" and len(failed) < 2:
+            failed.append(call)
+            raise ZeroDivisionError("a bug")
+
+    world.breaks = breaks
+    world.go(20)
+    assert len(failed) == 2
+    assert any("positions failed" in text for text in world.urgent())
+    world.user_sells(50)
+    world.go(5)
+    assert world.run().exposure == "flat"
