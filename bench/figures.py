@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import platform
+import signal
 import statistics
 import subprocess
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -24,6 +26,11 @@ def over_rounds(rounds: Sequence[float]) -> dict[str, float]:
 def ratios(above: Sequence[float], below: Sequence[float]) -> dict[str, float]:
     """Each round by the floor of the same round."""
     return over_rounds([a / b for a, b in zip(above, below, strict=True)])
+
+
+def end_in_order_when_told() -> None:
+    """SIGTERM (as `timeout` sends it) ends the bench as Ctrl-C does: with everything it started."""
+    signal.signal(signal.SIGTERM, lambda number, stack: sys.exit(128 + number))
 
 
 def load() -> float:

@@ -28,7 +28,7 @@ from zoneinfo import ZoneInfo
 
 from sqlalchemy import text
 
-from bench.figures import load, over_rounds, quantile, ratios
+from bench.figures import end_in_order_when_told, load, over_rounds, quantile, ratios
 from bench.venue import VenueProcess
 from squareoff.adapters.clock import PacedClock
 from squareoff.adapters.redis.server import RedisServer
@@ -273,6 +273,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="tick -> order through the whole engine")
     arguments(parser)
     parser.set_defaults(hook=None)
+    end_in_order_when_told()
     options = parser.parse_args()
     print(json.dumps(measure(options, lambda line: print(f"\r{line:60}", end="", file=sys.stderr)), indent=1))
 

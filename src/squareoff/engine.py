@@ -66,8 +66,9 @@ LOOK_AGAIN_S = 0.25
 LOOK_UP_FIRST_S, LOOK_UP_LONGEST_S = 0.5, 5.0
 """A lost order is looked up at once, then with these pauses, doubling."""
 
-SAVE_WAIT_S = 0.02
-"""A run is written before it is worked on further; but for a disk that hangs nothing waits longer than this."""
+SAVE_WAIT_S, SAVE_WAIT_OUT_S = 1.0, 0.1
+"""A run is written before it is worked on further; but for a disk that hangs nothing waits longer than the first, and
+what gets out no longer than the second. A stop-loss does not wait at all."""
 
 EXIT_WAITS_S = 0.5
 """Pause before an exit that the broker's position does not cover is asked for again."""
@@ -82,6 +83,8 @@ Key = tuple[Symbol, Product]
 """What the broker nets into one position."""
 
 _SENDS = frozenset({Effect.SEND_ENTRY, Effect.SEND_EXIT, Effect.UPGRADE_EXIT, Effect.CANCEL_ENTRY, Effect.VOID_ENTRY})
+
+_URGENT = frozenset({Event.STOPLOSS, Event.KILL, Event.STOP})
 
 _GETS_OUT = frozenset({Effect.SEND_EXIT, Effect.UPGRADE_EXIT})
 
@@ -136,6 +139,8 @@ class Engine:
         """Not seen over the whole quarantine."""
         self._told_s: dict[tuple[str, RunId | None], float] = {}
         self._saved_version: dict[RunId, int] = {}
+        self._calls: dict[RunId, asyncio.Future[None]] = {}
+        """Set when something urgent comes for a run that waits for its write."""
         self._writers: dict[RunId, asyncio.Task[None]] = {}
         self._undecided: set[RunId] = set()
         """Their entry was decided in SQL perhaps: until the answer is known, nothing is written over it."""
@@ -164,6 +169,8 @@ class Engine:
         if signal.event is Event.STOPLOSS:
             self._latch(run_id, signal)
         self._inbox.setdefault(run_id, deque()).append(signal)
+        if signal.event in _URGENT and (call := self._calls.get(run_id)) is not None and not call.done():
+            call.set_result(None)
         self._wake(run_id)
 
     def on_report(self, report: OrderReport) -> None:
@@ -252,7 +259,7 @@ class Engine:
     def ring(self) -> None:
         """Tell again, once a minute, of every run whose position nobody can vouch for."""
         for run in self.board.runs.values():
-            if not _needs_a_person(run):
+            if not _is_exposed(run):
                 self._told_s.pop(("exposed", run.plan.run_id), None)
             elif ("exposed", run.plan.run_id) not in self._told_s:  # young: others may still tell, or mend it
                 self._told_s["exposed", run.plan.run_id] = self._clock.monotonic_s()
@@ -571,7 +578,8 @@ class Engine:
             attempt = run.exit.current
             assert attempt is not None
         if attempt.number > 1:
-            await self._update(run_id)  # with SQL down the send mark is the licence: getting out does not wait
+            # with SQL down the send mark is the licence: getting out does not wait
+            await self._update(run_id)
         await self._send(run_id, SlotName.EXIT, attempt, cause=signal.event, not_after=None)
 
     async def _upgrade_exit(self, run_id: RunId, signal: Signal) -> None:
@@ -705,13 +713,15 @@ class Engine:
 
     async def _resolve(self, run_id: RunId, name: SlotName, order: ClientOrderId) -> None:
         """Resolve, don't retry: look the order up until it is seen, or for at least the venue's quarantine."""
-        began_s = self._clock.monotonic_s()
+        began_s, facts = self._clock.monotonic_s(), self._broker.facts
+        # the position that decides about an exit must know what this very order may have done to it
+        long_enough_s = facts.quarantine_s + (facts.position_lag_s if name is SlotName.EXIT else 0)
         pause_s, looks = LOOK_UP_FIRST_S, 0
         while not self.halted and self._phase_of(run_id, order) is AttemptPhase.UNKNOWN:
             run = self.board.runs[run_id]
             if name is SlotName.ENTRY and run.state is not State.RUNNING:
                 return  # given up: it is watched for with all orders of the day
-            over = self._clock.monotonic_s() - began_s >= self._broker.facts.quarantine_s
+            over = self._clock.monotonic_s() - began_s >= long_enough_s
             looks += 1
             found = await self._look_once(run, order, looks)
             if found or (found is False and over and await self._is_given_up(run_id, name, order, looks)):
@@ -826,7 +836,14 @@ class Engine:
         comes next, a stop-loss perhaps, is not kept by a disk."""
         if run_id not in self._writers:
             self._writers[run_id] = self._spawn(self._write(run_id))
-        await asyncio.wait({self._writers[run_id]}, timeout=SAVE_WAIT_S)
+        if any(signal.event in _URGENT for signal in self._inbox.get(run_id, ())):
+            return
+        wait_s = SAVE_WAIT_OUT_S if _is_exposed(self.board.runs[run_id]) else SAVE_WAIT_S
+        call = self._calls[run_id] = asyncio.get_running_loop().create_future()
+        try:
+            await asyncio.wait({self._writers[run_id], call}, timeout=wait_s, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            del self._calls[run_id]
 
     async def _write(self, run_id: RunId) -> None:
         try:
@@ -1092,7 +1109,7 @@ def _coming_qty(run: Run) -> Decimal:
     return sum((attempt.qty - attempt.filled_qty for attempt in live), ZERO)
 
 
-def _needs_a_person(run: Run) -> bool:
+def _is_exposed(run: Run) -> bool:
     """Something is held or may be, and the run is not simply waiting for its exit to come due."""
     if run.exposure not in (Exposure.LONG, Exposure.UNKNOWN):
         return False

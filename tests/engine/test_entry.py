@@ -6,7 +6,7 @@ from decimal import Decimal
 
 import pytest
 
-from squareoff.core.events import Event
+from squareoff.core.events import Event, Signal, Source
 from squareoff.core.strategy import Timing
 from squareoff.core.types import Side
 from tests.engine.world import Kind, Mischief, at, percent_stop, plan, refusals
@@ -270,8 +270,6 @@ def test_without_any_fresh_price_in_the_grace_the_buy_is_skipped(begin):
 
 
 def test_a_buy_event_told_five_times_buys_once(begin):  # fault 57
-    from squareoff.core.events import Signal, Source
-
     world = begin(plan())
     world.go("09:20:00")
     for _ in range(5):

@@ -7,7 +7,8 @@ from decimal import Decimal
 import pytest
 
 from squareoff.core.events import Event
-from squareoff.core.types import Side
+from squareoff.core.orders import client_order_id
+from squareoff.core.types import Side, SlotName
 from squareoff.ports import Idempotency
 from tests.engine.world import Kind, Mischief, at, plan
 
@@ -331,9 +332,6 @@ def test_a_bug_between_the_decision_and_the_send_does_not_leave_the_stop_unsent(
 
 
 def test_an_exit_can_be_tried_every_five_seconds_for_a_whole_session(begin):
-    from squareoff.core.orders import client_order_id
-    from squareoff.core.types import SlotName
-
     ids = {client_order_id("A" * 10, slot, n) for slot in SlotName for n in range(1, 5000)}
     assert len(ids) == 2 * 4999
     assert {len(one) for one in ids} == {15}

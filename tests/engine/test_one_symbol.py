@@ -211,3 +211,27 @@ def test_the_cap_of_an_earlier_day_of_trading_does_not_hold_back_a_new_run(begin
     world.go(5)
     assert world.run().outcome == "exited_by_sl"
     assert world.net == 0
+
+
+def test_an_exit_lost_is_not_sent_again_on_a_position_that_lags_behind_it(begin):
+    world = begin(plan(), position_lag_s=10.0, quarantine_s=5)
+    world.venue.positions_lag_s = 9.0
+    world.go("09:20:30")
+    world.venue.push = "never"
+    world.venue.add(Mischief(kind=Kind.VISIBLE_LATE, slot="X", seconds=60))
+    world.tick("1539")
+    world.go(90)
+    assert len(world.placed("X")) == 1
+    assert world.run().exposure == "flat"
+
+
+def test_an_exit_lost_waits_for_a_position_that_knows_the_latest_fills(begin):
+    world = begin(
+        plan(7), plan(8, buy="09:20:23", stop_loss=price_stop("1000")), bought=True, quarantine_s=5, position_lag_s=4.0
+    )
+    world.venue.positions_lag_s = 3.5
+    world.go("09:20:13")
+    world.venue.add(Mischief(kind=Kind.NOT_PLACED_NO_ANSWER, slot="X"))
+    world.tick("1539")
+    world.go(30)
+    assert (world.run(7).outcome, world.run(8).state) == ("exited_by_sl", "bought")

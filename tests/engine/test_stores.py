@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
+from squareoff.core.events import Event
 from squareoff.core.types import Side
 from tests.engine.world import Kind, Mischief, at, plan
 
@@ -164,8 +165,6 @@ def test_sql_that_is_down_for_minutes_is_told_but_not_four_times_a_second(begin)
 
 def test_a_run_that_ends_while_sql_is_down_does_not_block_the_next_start(begin):
     world = begin(bought=True)
-    from squareoff.core.events import Event
-
     taken = world.wish(Event.STOP)
     assert taken
     world.sql_down = True
@@ -198,7 +197,7 @@ def test_a_disk_that_hangs_while_the_position_is_saved_keeps_no_stop_waiting(beg
     world.go("09:20:00", every_s=0.5)
     world.silently(0.01)
     world.sql_hangs_s = 60
-    world.go(1, every_s=0.5)
+    world.go(3, every_s=0.5)
     assert world.run().state == "bought"
     world.tick("1539")
     world.silently(0.1)

@@ -6,6 +6,7 @@ from decimal import Decimal
 
 from squareoff.core.events import Event
 from squareoff.core.types import Side
+from squareoff.errors import RecordsUnavailable
 from tests.engine.world import Kind, Mischief, plan
 
 
@@ -136,8 +137,6 @@ def test_a_stop_whose_void_cannot_be_written_is_not_taken_and_not_forgotten(begi
     world.go("09:19:50")
 
     def no_void(call):
-        from squareoff.errors import RecordsUnavailable
-
         if call == "void":
             raise RecordsUnavailable("only the void fails")
 
@@ -159,6 +158,24 @@ def test_a_stop_that_is_taken_survives_a_crash(begin):  # hole H3
     world.crash()
     world.boot_up()
     world.go(40)
+    assert (world.run().state, world.run().exposure) == ("stopped", "flat")
+
+
+def test_a_stop_does_not_count_as_taken_before_what_it_changed_is_saved(begin):
+    world = begin(bought=True, quarantine_s=5)
+    world.venue.add(Mischief(kind=Kind.NOT_PLACED_NO_ANSWER, slot="X"))
+
+    def no_save(call):
+        if call == "save":
+            raise RecordsUnavailable("only saving fails")
+
+    world.breaks = no_save
+    world.wish(Event.STOP)
+    world.go(5)
+    world.crash()
+    world.breaks = lambda call: None
+    world.boot_up()
+    world.go(30)
     assert (world.run().state, world.run().exposure) == ("stopped", "flat")
 
 
@@ -198,8 +215,6 @@ def test_start_while_sql_is_away_is_not_lost(begin):
     world.plans[7] = plan()  # type: ignore[index]
 
     def no_add(call):
-        from squareoff.errors import RecordsUnavailable
-
         if call == "add_run":
             raise RecordsUnavailable("only the new run fails")
 
@@ -240,8 +255,6 @@ def test_a_start_that_cannot_be_marked_taken_while_the_day_goes_by_makes_no_seco
     world.plans[7] = plan()
 
     def not_taken(call):
-        from squareoff.errors import RecordsUnavailable
-
         if call == "wish_taken":
             raise RecordsUnavailable("only taking fails")
 

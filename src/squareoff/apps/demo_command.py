@@ -164,8 +164,13 @@ class _Play:
             self._say(act, "you press stop")
             return True
 
+        seen: list[bool] = []
+
         def kill() -> bool:
             if stage.clock.now() < at(act.buy) or not stage.has_order(act.symbol):
+                return False
+            if not seen:  # one frame later: then the journal of what led here is on the disk
+                seen.append(True)
                 return False
             stage.kill_worker()
             self._say(act, "kill -9: the engine is dead, its BUY is at the broker, the answer never came")
