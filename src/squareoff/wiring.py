@@ -43,7 +43,7 @@ REPLAY_ACCOUNT = AccountId("replay")
 DATABASE_NAME = "squareoff.db"
 REFERENCE_NAME = "reference"
 REDIS_TIMEOUT_S = 0.25
-"""A Redis that hangs holds up an exit for no longer than this."""
+"""How long a Redis that hangs is waited for. Exits do not wait for it at all."""
 
 
 class _NoAlerts:
