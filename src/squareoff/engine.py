@@ -14,7 +14,7 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
-from squareoff.core.board import Board, exit_qty, out_qty
+from squareoff.core.board import Board, exit_qty, is_exposed, out_qty
 from squareoff.core.events import Cause, Event, Signal, Source
 from squareoff.core.machine import CAUSE_LABEL, EXPOSURE_LABEL, FINAL, STATE_LABEL, Effect, State
 from squareoff.core.orders import RESCUE_EVERY_S, Attempt, AttemptPhase, SlotPhase, Stamp
@@ -47,6 +47,7 @@ from squareoff.ports import (
     Journal,
     JournalEntry,
     JournalKind,
+    Precedence,
     Records,
     RuntimeStore,
     Sender,
@@ -117,11 +118,12 @@ class Engine:
         stamp: Stamp,
         set_timers: Callable[[Run], None],
         spawn: Spawn,
+        precedence: Precedence,
     ) -> None:
         self.account, self.board, self.stamp = account, board, stamp
         self._clock, self._records, self._journal, self._runtime = clock, records, journal, runtime
         self._broker, self._gateway, self._spool, self._alerts = broker, gateway, spool, alerts
-        self._set_timers, self._spawn_task = set_timers, spawn
+        self._set_timers, self._spawn_task, self._precedence = set_timers, spawn, precedence
         self.entries_blocked: str | None = None
         """Why no new entry may be made now; None: they may. Exits never ask."""
         self.redis_damaged = asyncio.Event()
@@ -258,10 +260,12 @@ class Engine:
 
     def ring(self) -> None:
         """Tell again, once a minute, of every run whose position nobody can vouch for."""
-        for run in self.board.runs.values():
-            if not _is_exposed(run):
-                self._told_s.pop(("exposed", run.plan.run_id), None)
-            elif ("exposed", run.plan.run_id) not in self._told_s:  # young: others may still tell, or mend it
+        exposed = [run for run in map(self.board.runs.__getitem__, self.board.unsettled) if is_exposed(run)]
+        still = {("exposed", run.plan.run_id) for run in exposed}
+        for known in [key for key in self._told_s if key[0] == "exposed" and key not in still]:
+            del self._told_s[known]
+        for run in exposed:
+            if ("exposed", run.plan.run_id) not in self._told_s:  # young: others may still tell, or mend it
                 self._told_s["exposed", run.plan.run_id] = self._clock.monotonic_s()
             elif self._clock.monotonic_s() - self._told_s["exposed", run.plan.run_id] >= RING_EVERY_S:
                 self._tell_exposure(run, "still open")
@@ -454,6 +458,7 @@ class Engine:
         return True
 
     async def _claim_beside(self, run: Run, event: Event) -> None:
+        await self._precedence.calm()
         try:
             why = await self._claim(run, event)
         except Exception as error:
@@ -613,6 +618,7 @@ class Engine:
             qty=f"{attempt.qty:f}",
             cause=cause,
         )
+        self._precedence.order_leaves()
         sent = await self._gateway.send(
             order,
             attempt=attempt.number,
@@ -838,7 +844,7 @@ class Engine:
             self._writers[run_id] = self._spawn(self._write(run_id))
         if any(signal.event in _URGENT for signal in self._inbox.get(run_id, ())):
             return
-        wait_s = SAVE_WAIT_OUT_S if _is_exposed(self.board.runs[run_id]) else SAVE_WAIT_S
+        wait_s = SAVE_WAIT_OUT_S if is_exposed(self.board.runs[run_id]) else SAVE_WAIT_S
         call = self._calls[run_id] = asyncio.get_running_loop().create_future()
         try:
             await asyncio.wait({self._writers[run_id], call}, timeout=wait_s, return_when=asyncio.FIRST_COMPLETED)
@@ -847,6 +853,7 @@ class Engine:
 
     async def _write(self, run_id: RunId) -> None:
         try:
+            await self._precedence.calm()
             while await self._saved(run_id):
                 await self._unlock(run_id)
                 if (run := self.board.runs.get(run_id)) is None or self._has_saved(run):
@@ -1107,13 +1114,6 @@ def _coming_qty(run: Run) -> Decimal:
         return ZERO
     live = (a for a in run.entry.attempts if a.phase in (AttemptPhase.UNKNOWN, AttemptPhase.OPEN))
     return sum((attempt.qty - attempt.filled_qty for attempt in live), ZERO)
-
-
-def _is_exposed(run: Run) -> bool:
-    """Something is held or may be, and the run is not simply waiting for its exit to come due."""
-    if run.exposure not in (Exposure.LONG, Exposure.UNKNOWN):
-        return False
-    return run.state is not State.BOUGHT or run.exit.is_live
 
 
 def _net_of(positions: Iterable[Position]) -> dict[Key, Decimal]:

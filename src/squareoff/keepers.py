@@ -12,17 +12,17 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any, Protocol
 
-from squareoff.core.board import Board
+from squareoff.core.board import Board, may_be_live
 from squareoff.core.events import Event, Signal, Source
 from squareoff.core.machine import FINAL, WATCHES_STOP, State
-from squareoff.core.orders import AttemptPhase, SlotPhase, Stamp
+from squareoff.core.orders import Stamp
 from squareoff.core.run import Run
-from squareoff.core.types import AccountId, OrderReport, Product, RunId, SlotName, StrategyId, Symbol, Tick
+from squareoff.core.types import AccountId, OrderReport, Product, RunId, StrategyId, Symbol, Tick
 from squareoff.errors import BadInput, BrokerUnavailable, FenceLost, RecordsUnavailable, StoreUnavailable
 from squareoff.ports import Broker, Clock, EngineState, JournalKind, MarketFeed, Records, RuntimeStore, WishRecord
 
-POLL_ORDERS_S = 1.0
-"""A pushed report may be lost: open orders are asked for this often."""
+POLL_ORDERS_S = 0.5
+"""A pushed report may be lost: orders live for longer than this are asked for this often."""
 POSITIONS_S = 2.0
 """Exits are capped by the broker's position, read this often (at most 5 s by DESIGN.md)."""
 REDIS_CHECK_S = 0.5
@@ -175,10 +175,13 @@ class Keepers:
             pause_s = min(pause_s * 2, RECONNECT_LONGEST_S)
 
     async def _keep_orders(self) -> None:
+        board, before = self.engine.board, set[RunId]()
         while True:
             await self.clock.sleep(POLL_ORDERS_S)
-            if any(_may_be_live(run) for run in self.engine.board.runs.values()):
+            live = {run_id for run_id in board.unsettled if may_be_live(board.runs[run_id])}
+            if live & before:  # what is live only now will be told
                 await self._read_orders()
+            before = live
 
     async def _read_orders(self) -> None:
         try:
@@ -318,11 +321,3 @@ class Keepers:
 
     def _open_runs(self, strategy_id: StrategyId) -> list[Run]:
         return [run for run in self.engine.board.runs.values() if run.plan.strategy_id == strategy_id]
-
-
-def _may_be_live(run: Run) -> bool:
-    if run.entry.phase is SlotPhase.WATCH or run.state is State.RUNNING:
-        return True
-    return any(
-        a.phase in (AttemptPhase.UNKNOWN, AttemptPhase.OPEN) for name in SlotName for a in run.slot(name).attempts
-    )

@@ -136,6 +136,16 @@ class Sender(Protocol):
         """Send `order` once and say what became of it. Never retries, never raises for what a broker does."""
 
 
+class Precedence(Protocol):
+    """Orders before bookkeeping."""
+
+    def order_leaves(self) -> None:
+        """An order is about to be sent, now."""
+
+    async def calm(self) -> None:
+        """Return when bookkeeping may go on: when no order has left for a moment, or after a bounded wait."""
+
+
 class JournalKind(StrEnum):
     """What a journal entry tells. Sequence diagrams are drawn from these."""
 

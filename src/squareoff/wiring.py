@@ -45,6 +45,9 @@ REFERENCE_NAME = "reference"
 REDIS_TIMEOUT_S = 0.25
 """How long a Redis that hangs is waited for. Exits do not wait for it at all."""
 
+QUIET_S = 0.003
+"""Bookkeeping goes on when no order has left for this long: a burst of stop-losses is sent first."""
+
 
 class _NoAlerts:
     """Replay tells nobody: the journal has it."""
@@ -67,6 +70,7 @@ def replay_world(start: datetime) -> World:
     from squareoff.engine import Engine
     from squareoff.gateway import Gateway
     from squareoff.listener import Listener
+    from squareoff.precedence import OrdersFirst
     from squareoff.scheduler import Scheduler
     from squareoff.simulation.replay import World
 
@@ -112,6 +116,7 @@ def replay_world(start: datetime) -> World:
         stamp=Stamp(fence=fence, machine=lease.machine, boot=lease.boot),
         set_timers=scheduler.set_timers,
         spawn=spawn,
+        precedence=OrdersFirst(loop, loop.monotonic_s),
     )
     broker.on_report = engine.on_report
     listener = Listener(board=board, clock=loop, notify=engine.notify, on_low=engine.on_low)
@@ -349,6 +354,7 @@ async def run_worker(settings: WorkerSettings, *, ready: Callable[[], None], sto
     from squareoff.gateway import Gateway
     from squareoff.keepers import Keepers
     from squareoff.listener import Listener
+    from squareoff.precedence import OrdersFirst
     from squareoff.recovery import recover
     from squareoff.scheduler import Scheduler
 
@@ -388,6 +394,7 @@ async def run_worker(settings: WorkerSettings, *, ready: Callable[[], None], sto
         stamp=Stamp(fence=fence, machine=lease.machine, boot=lease.boot),
         set_timers=scheduler.set_timers,
         spawn=loop.create_task,
+        precedence=OrdersFirst(loop, clock.monotonic_s, quiet_s=QUIET_S),
     )
     listener = Listener(board=board, clock=clock, notify=engine.notify, on_low=engine.on_low)
     planner = RunPlanner(StrategyStore(database), records, settings.data / REFERENCE_NAME)

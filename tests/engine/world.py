@@ -69,6 +69,7 @@ from squareoff.ports import (
     VenueFacts,
     WishRecord,
 )
+from squareoff.precedence import OrdersFirst
 from squareoff.recovery import recover
 from squareoff.scheduler import Scheduler
 
@@ -433,6 +434,7 @@ class Process:
             stamp=Stamp(fence=fence, machine=world.machine, boot=world.boot),
             set_timers=self.scheduler.set_timers,
             spawn=self.spawn,
+            precedence=OrdersFirst(loop, loop.monotonic_s),
         )
         self.listener = Listener(board=self.board, clock=loop, notify=self.engine.notify, on_low=self.engine.on_low)
         self.keepers = Keepers(

@@ -12,8 +12,9 @@ from decimal import Decimal
 from sortedcontainers import SortedList
 
 from squareoff.core.machine import WATCHES_STOP, State
+from squareoff.core.orders import AttemptPhase, SlotPhase
 from squareoff.core.run import Run, slot_of
-from squareoff.core.types import ZERO, ClientOrderId, Product, RunId, SlotName, Symbol, Tick
+from squareoff.core.types import ZERO, ClientOrderId, Exposure, Product, RunId, SlotName, Symbol, Tick
 
 NO_STOP = Decimal("-Infinity")
 
@@ -42,6 +43,8 @@ class Board:
         self._order_owner: dict[ClientOrderId, RunId] = {}
         self._free: dict[tuple[Symbol, Product], Decimal] = {}
         self._free_of: dict[RunId, Decimal] = {}
+        self.unsettled: set[RunId] = set()
+        """Runs that are more than waiting: an order may be live, or something is held that no stop-loss watches."""
 
     def put(self, run: Run) -> None:
         """Make `run` the latest snapshot and keep the index in step with it."""
@@ -49,6 +52,10 @@ class Board:
         before = self.runs.get(run_id)
         self.runs[run_id] = run
         self._count_free(run, before)
+        if is_exposed(run) or may_be_live(run):
+            self.unsettled.add(run_id)
+        else:
+            self.unsettled.discard(run_id)
         cell = self.cells.get(run.plan.symbol)
         if cell is None:
             cell = self.cells[run.plan.symbol] = SymbolCell()
@@ -88,6 +95,7 @@ class Board:
         if run is None:
             return
         self._free[run.plan.symbol, run.plan.product] -= self._free_of.pop(run_id)
+        self.unsettled.discard(run_id)
         cell = self.cells[run.plan.symbol]
         known = self._indexed.pop(run_id, None)
         if known is not None:
@@ -145,6 +153,24 @@ def wants_every_tick(run: Run) -> bool:
     return run.state is State.RUNNING and run.stop_price is None
 
 
+def is_exposed(run: Run) -> bool:
+    """Something is held or may be, and the run is not simply waiting for its exit to come due."""
+    if run.state is State.BOUGHT and not run.exit.is_live:
+        return False
+    return run.exposure in (Exposure.LONG, Exposure.UNKNOWN)
+
+
+def may_be_live(run: Run) -> bool:
+    """Whether an order of it may be in the broker's book now, or turn up there."""
+    if run.entry.phase is SlotPhase.WATCH or run.state is State.RUNNING:
+        return True
+    return any(
+        attempt.phase in (AttemptPhase.UNKNOWN, AttemptPhase.OPEN)
+        for slot in (run.entry, run.exit)
+        for attempt in slot.attempts
+    )
+
+
 def exit_qty(run: Run, board: Board, *, missing_qty: Decimal) -> Decimal:
     """Never more than is there: how much of `run` may be sold now.
 
@@ -164,4 +190,14 @@ def out_qty(run: Run) -> Decimal:
     )
 
 
-__all__ = ["NO_STOP", "Board", "SymbolCell", "exit_qty", "out_qty", "slot_of", "wants_every_tick"]
+__all__ = [
+    "NO_STOP",
+    "Board",
+    "SymbolCell",
+    "exit_qty",
+    "is_exposed",
+    "may_be_live",
+    "out_qty",
+    "slot_of",
+    "wants_every_tick",
+]

@@ -314,6 +314,9 @@ def strategy_from(row: RowMapping) -> Strategy:
     )
 
 
+JOURNAL_COLUMNS = ("at", "account", "strategy_id", "run_id", "kind", "engine", "text", "data")
+
+
 def journal_values(entry: JournalEntry) -> Values:
     return {
         "at": entry.at,

@@ -20,8 +20,9 @@ from sqlalchemy import insert
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DBAPIError
 
-from squareoff.adapters.sql.database import Database, answers, is_in_transaction, transaction
-from squareoff.adapters.sql.rows import journal_values
+from squareoff.adapters.sql.database import Database, answers, is_in_transaction, savepoint, transaction
+from squareoff.adapters.sql.prepared import PreparedInsert
+from squareoff.adapters.sql.rows import JOURNAL_COLUMNS, journal_values
 from squareoff.adapters.sql.schema import journal
 from squareoff.errors import RecordsUnavailable
 from squareoff.ports import JournalEntry, JournalKind
@@ -85,6 +86,7 @@ class Writer:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._insert_line = PreparedInsert(insert(journal), JOURNAL_COLUMNS, database.engine.dialect)
         self._inbox: SimpleQueue[Job[Any] | _Signal] = SimpleQueue()
         self._lines: deque[JournalEntry] = deque()
         self._taken: list[dict[str, Any]] = []
@@ -198,8 +200,8 @@ class Writer:
         if not self._taken:
             return
         try:
-            with connection.begin_nested():
-                connection.execute(insert(journal), self._taken)
+            with savepoint(connection):
+                self._insert_line.execute(connection, self._taken)
         except DBAPIError:
             raise
         except Exception:  # one of them no database takes: the others must not suffer, nor must the jobs
@@ -221,7 +223,7 @@ class Writer:
     def _attempt(self, connection: Connection, job: Job[Any]) -> None:
         """Do one job; what it raises is its caller's, unless the database itself gave up the transaction."""
         try:
-            with answers(self._database.path), connection.begin_nested():
+            with answers(self._database.path), savepoint(connection):
                 job.result = job.work(connection)
         except RecordsUnavailable as error:
             if not is_in_transaction(connection):
