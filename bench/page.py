@@ -64,8 +64,8 @@ def _tick_to_order(live: dict[str, Any], silent: dict[str, Any], crowded: dict[s
     return [
         *lines,
         "",
-        "Crowded, each stop-loss meets the settling of those before it (answers, fills, SQL, Redis) in one process:",
-        "that row is about how fast the engine gets through a crowd.",
+        "Crowded, each stop-loss meets the answers and fills of those before it; SQL and Redis catch up when no order",
+        "leaves any more (docs/architecture.md, orders before bookkeeping).",
         "",
         "No disk is waited for between a tick and its order. Checked by hand on 2026-11-23, with `strace -f -e",
         "trace=fsync,fdatasync` on the worker over 170 stop-losses: all 746 syncs were in the SQL thread, none in the",

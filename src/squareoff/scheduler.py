@@ -82,16 +82,17 @@ class Scheduler:
         now = self._clock.now()
         self._handle = None
         while self._instants and self._instants[0] <= now:
-            for run_id in self._buckets.pop(heapq.heappop(self._instants)):
-                self._look(run_id, now)
+            self._look(self._buckets.pop(heapq.heappop(self._instants)), now)
         self._sleep()
 
-    def _look(self, run_id: RunId, now: datetime) -> None:
-        run = self._board.runs.get(run_id)
-        if run is None:
-            return
-        signal = due(run, now, self._board.last(run.plan.symbol), Source.TIMER)
-        if signal is not None:
-            self._notify(run_id, signal)
-        else:
-            self._wake(run_id)
+    def _look(self, bucket: set[RunId], now: datetime) -> None:
+        runs, cells, notify, by = self._board.runs, self._board.cells, self._notify, Source.TIMER
+        for run_id in bucket:
+            run = runs.get(run_id)
+            if run is None:
+                continue
+            signal = due(run, now, cells[run.plan.symbol].last, by)
+            if signal is not None:
+                notify(run_id, signal)
+            else:
+                self._wake(run_id)

@@ -72,6 +72,7 @@ from squareoff.ports import (
 from squareoff.precedence import OrdersFirst
 from squareoff.recovery import recover
 from squareoff.scheduler import Scheduler
+from squareoff.wiring import QUIET_S
 
 IST = ZoneInfo("Asia/Kolkata")
 DAY = date(2026, 7, 13)
@@ -434,7 +435,7 @@ class Process:
             stamp=Stamp(fence=fence, machine=world.machine, boot=world.boot),
             set_timers=self.scheduler.set_timers,
             spawn=self.spawn,
-            precedence=OrdersFirst(loop, loop.monotonic_s),
+            precedence=OrdersFirst(loop, loop.monotonic_s, quiet_s=QUIET_S),
         )
         self.listener = Listener(board=self.board, clock=loop, notify=self.engine.notify, on_low=self.engine.on_low)
         self.keepers = Keepers(

@@ -5,9 +5,10 @@ that came while a lock was busy is not lost: it is simply still true.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import datetime, timedelta
 from decimal import Decimal
-from functools import lru_cache
+from typing import Final
 
 from squareoff.core.events import Cause, Event, Signal, Source
 from squareoff.core.machine import EXIT_OPEN, FINAL, State
@@ -23,18 +24,8 @@ def due(run: Run, now: datetime, last: Tick | None, source: Source = Source.ENGI
 
     `last` is the last traded price of its symbol, None if none is known. Urgency: STOPLOSS, KILL, STOP, SELL, BUY.
     """
-    state = run.state
-    if state is State.READY:
-        return _entry_due(run, now, last, source)
-    if state is State.RUNNING:
-        return _open_entry_due(run, now, last, source)
-    if state is State.BOUGHT:
-        return _position_due(run, now, last, source)
-    if state in EXIT_OPEN:
-        return _open_exit_due(run, now, last, source)
-    if state in FINAL:
-        return _late_due(run, now, source)
-    return None
+    ask = _DUE.get(run.state)
+    return None if ask is None else ask(run, now, last, source)
 
 
 def _entry_due(run: Run, now: datetime, last: Tick | None, source: Source) -> Signal | None:
@@ -106,10 +97,18 @@ def entry_open_until(run: Run) -> datetime:
     return opened + timedelta(seconds=run.plan.timing.entry_open_s)
 
 
-@lru_cache(maxsize=64)
+_SELL: Final = Event.SELL
+"""Python 3.11 works out a member of an enum anew each time it is named."""
+
+_plain_of: dict[Event, Signal] = {}
+
+
 def _plain(event: Event, at: datetime, source: Source) -> Signal:
     """One for all: ten thousand runs have the same SELL time, and a signal is a value."""
-    return Signal(event=event, at=at, source=source)
+    last = _plain_of.get(event)
+    if last is None or last.at is not at or last.source is not source:
+        last = _plain_of[event] = Signal(event=event, at=at, source=source)
+    return last
 
 
 def _position_due(run: Run, now: datetime, last: Tick | None, source: Source) -> Signal | None:
@@ -119,7 +118,7 @@ def _position_due(run: Run, now: datetime, last: Tick | None, source: Source) ->
     if run.wish is not None:
         return _plain(run.wish, now, source)
     if now >= run.plan.sell_at:
-        return _plain(Event.SELL, now, source)
+        return _plain(_SELL, now, source)
     return None
 
 
@@ -133,7 +132,7 @@ def _open_exit_due(run: Run, now: datetime, last: Tick | None, source: Source) -
     return _exit_retry_due(run, now, source)
 
 
-def _late_due(run: Run, now: datetime, source: Source) -> Signal | None:
+def _late_due(run: Run, now: datetime, last: Tick | None, source: Source) -> Signal | None:
     if run.remaining_qty > 0 and (retry := _exit_retry_due(run, now, source)) is not None:
         return retry
     archivable = run.state is not State.STOPPED and run.is_closed
@@ -142,6 +141,15 @@ def _late_due(run: Run, now: datetime, source: Source) -> Signal | None:
     if now >= run.plan.closes_at and (archivable or _watch_can_end(run)):
         return Signal(event=Event.SESSION_CLOSED, at=now, source=source)
     return None
+
+
+_DUE: dict[State, Callable[[Run, datetime, Tick | None, Source], Signal | None]] = {
+    State.READY: _entry_due,
+    State.RUNNING: _open_entry_due,
+    State.BOUGHT: _position_due,
+    **dict.fromkeys(EXIT_OPEN, _open_exit_due),
+    **dict.fromkeys(FINAL, _late_due),
+}
 
 
 def _watch_can_end(run: Run) -> bool:
