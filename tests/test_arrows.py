@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 SRC = Path(__file__).parents[1] / "src" / "squareoff"
-MOVERS = {"engine", "gateway", "listener", "precedence", "scheduler", "recovery", "keepers"}
+MOVERS = {"engine", "chasing", "gateway", "listener", "precedence", "scheduler", "recovery", "keepers"}
 NEEDS = {"ports", "errors"}
 
 CLOCK_AND_DICE = {

@@ -9,16 +9,18 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Coroutine, Iterable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
-from squareoff.core.board import Board, exit_qty, is_exposed, out_qty
+from squareoff.core import story
+from squareoff.core.board import Board, exit_qty, is_exposed
 from squareoff.core.events import Cause, Event, Signal, Source
-from squareoff.core.machine import CAUSE_LABEL, EXPOSURE_LABEL, FINAL, STATE_LABEL, Effect, State
+from squareoff.core.machine import CAUSE_LABEL, EXPOSURE_LABEL, STATE_LABEL, Effect, State
 from squareoff.core.orders import RESCUE_EVERY_S, Attempt, AttemptPhase, SlotPhase, Stamp
-from squareoff.core.outcomes import Answered, GateSaidNo, Limited, NotSent, Refused, Sent, Unknown, hear, judge, sending
+from squareoff.core.outcomes import Answered, GateSaidNo, NotSent, Refused, Sent, hear, judge, sending
+from squareoff.core.ownership import Key, Ownership, key_of
 from squareoff.core.run import Decision, Run, StopSeen, advance, nothing_bought, slot_of, with_wish
 from squareoff.core.triggers import due, is_fresh, stop_hit
 from squareoff.core.types import (
@@ -28,16 +30,13 @@ from squareoff.core.types import (
     Exposure,
     Order,
     OrderReport,
-    Position,
-    Product,
     RunId,
     Side,
     SlotName,
-    Symbol,
     Tick,
 )
 from squareoff.core.values import replace
-from squareoff.errors import BrokerUnavailable, FenceLost, RecordsUnavailable, StoreUnavailable
+from squareoff.errors import FenceLost, RecordsUnavailable, StoreUnavailable
 from squareoff.ports import (
     Alerts,
     Broker,
@@ -64,9 +63,6 @@ LOCK_TTL_MS = 5_000
 LOOK_AGAIN_S = 0.25
 """Pause before asking once more for what was not to be had: Redis, SQL, a lock."""
 
-LOOK_UP_FIRST_S, LOOK_UP_LONGEST_S = 0.5, 5.0
-"""A lost order is looked up at once, then with these pauses, doubling."""
-
 SAVE_WAIT_S, SAVE_WAIT_OUT_S = 1.0, 0.1
 """A run is written before it is worked on further; but for a disk that hangs nothing waits longer than the first, and
 what gets out no longer than the second. A stop-loss does not wait at all."""
@@ -79,9 +75,6 @@ RING_EVERY_S = 60.0
 
 BACKLOG_MAX = 10_000
 """Journal entries not yet durable above which no new entry is made; exits go on."""
-
-Key = tuple[Symbol, Product]
-"""What the broker nets into one position."""
 
 _SENDS = frozenset({Effect.SEND_ENTRY, Effect.SEND_EXIT, Effect.UPGRADE_EXIT, Effect.CANCEL_ENTRY, Effect.VOID_ENTRY})
 
@@ -100,7 +93,8 @@ _KIND_OF = {
 
 
 class Engine:
-    """Works the runs of one account. `set_timers` is told every snapshot; `spawn` starts background work."""
+    """Works the runs of one account. `set_timers` is told every snapshot; `spawn` starts background work;
+    `chase` sees to orders that may be live and should not be."""
 
     def __init__(
         self,
@@ -119,11 +113,13 @@ class Engine:
         set_timers: Callable[[Run], None],
         spawn: Spawn,
         precedence: Precedence,
+        chase: Callable[[Run], None],
     ) -> None:
         self.account, self.board, self.stamp = account, board, stamp
         self._clock, self._records, self._journal, self._runtime = clock, records, journal, runtime
         self._broker, self._gateway, self._spool, self._alerts = broker, gateway, spool, alerts
-        self._set_timers, self._spawn_task, self._precedence = set_timers, spawn, precedence
+        self._set_timers, self._spawn_task, self._chase, self._precedence = set_timers, spawn, chase, precedence
+        self.ownership = Ownership(board)
         self.entries_blocked: str | None = None
         """Why no new entry may be made now; None: they may. Exits never ask."""
         self.redis_damaged = asyncio.Event()
@@ -136,9 +132,6 @@ class Engine:
         self._again: set[RunId] = set()
         self._failures: dict[RunId, int] = {}
         self._tasks: set[asyncio.Task[None]] = set()
-        self._chased: set[tuple[str, ClientOrderId]] = set()
-        self._lost: set[ClientOrderId] = set()
-        """Not seen over the whole quarantine."""
         self._told_s: dict[tuple[str, RunId | None], float] = {}
         self._saved_version: dict[RunId, int] = {}
         self._calls: dict[RunId, asyncio.Future[None]] = {}
@@ -147,9 +140,6 @@ class Engine:
         self._undecided: set[RunId] = set()
         """Their entry was decided in SQL perhaps: until the answer is known, nothing is written over it."""
         self._requests = 0
-        self._missing: dict[Key, Decimal] = {}
-        self._gone: dict[Key, Decimal] = {}
-        self._last_fill_s: dict[Key, float] = {}
         self._do: dict[Effect, Callable[[RunId, Signal], Coroutine[Any, Any, None]]] = {
             Effect.ARM: self._arm,
             Effect.SEND_ENTRY: self._send_entry,
@@ -184,7 +174,7 @@ class Engine:
         run, signal = hear(before, report, self._clock.now())
         if run is before:
             return
-        self._put(run)
+        self.put(run)
         self._tell_fills(before, run, report.client_order_id)
         if signal is not None:
             self.notify(run_id, signal)
@@ -197,23 +187,24 @@ class Engine:
         if run.lowest_price is not None and tick.price >= run.lowest_price:
             return
         self._spool.latch(SpoolLatch(run_id=run_id, price=tick.price, at=tick.at, tripped=False))
-        self._put(replace(run, lowest_price=tick.price, version=run.version + 1))
+        self.put(replace(run, lowest_price=tick.price, version=run.version + 1))
 
     def on_positions(self, positions: Mapping[Key, Decimal], *, asked_at_s: float | None = None) -> None:
         """The broker's net positions; what is absent is flat. `asked_at_s`: when it was asked (monotonic seconds),
         None for just now."""
         asked_s = self._clock.monotonic_s() if asked_at_s is None else asked_at_s
-        for key in {_key_of(run) for run in self.board.runs.values()}:
-            if not self._lags(key, asked_s):
-                self._reckon(key, positions.get(key, ZERO))
+        for key in {key_of(run) for run in self.board.runs.values()}:
+            if not self.ownership.lags(key, asked_s, self._broker.facts.position_lag_s):
+                for run in self.ownership.reckon(key, positions.get(key, ZERO)):
+                    self._closed_outside(run)
 
     def add(self, run: Run, *, saved: bool) -> None:
         """Take a run onto the board: after START, or recovered."""
         if saved:
             self._saved_version[run.plan.run_id] = run.version
         if run.entry.filled_qty > 0:  # when it filled is not known here: no reading before now may close it
-            self._last_fill_s[_key_of(run)] = self._clock.monotonic_s()
-        self._put(run)
+            self.ownership.taken_on(run, self._clock.monotonic_s())
+        self.put(run)
 
     async def save_all(self) -> None:
         """Write every snapshot that SQL does not have yet."""
@@ -276,9 +267,9 @@ class Engine:
         if key in self._told_s and now_s - self._told_s[key] < RING_EVERY_S:
             return
         self._told_s[key] = now_s
-        self._tell(Severity.URGENT, headline, text, run)
+        self.tell(Severity.URGENT, headline, text, run)
 
-    def _tell(self, severity: Severity, headline: str, text: str, run: Run | None = None) -> None:
+    def tell(self, severity: Severity, headline: str, text: str, run: Run | None = None) -> None:
         self.say(JournalKind.ALERT, f"{headline}. {text}", run, severity=severity)
         self._alerts.tell(severity, headline, text, run_id=run.plan.run_id if run else None)
 
@@ -363,42 +354,13 @@ class Engine:
         if run.state is State.STOPPED and run.is_closed and self._has_saved(run):
             await self._archive(run_id)
 
-    def _chase(self, run: Run) -> None:
-        """Somebody is after every order that may be live and should not be. A level: no news lost can end it."""
-        run_id = run.plan.run_id
-        wanted = run.state is State.RUNNING and not run.entry_cancel_asked
-        for attempt in run.entry.attempts:
-            if attempt.phase is AttemptPhase.UNKNOWN and run.state is State.RUNNING:
-                self._after("look up", run_id, SlotName.ENTRY, attempt.client_order_id)
-            elif attempt.phase is AttemptPhase.OPEN and not wanted:
-                self._after("cancel", run_id, SlotName.ENTRY, attempt.client_order_id)
-        for attempt in run.exit.attempts:
-            if attempt.phase is AttemptPhase.UNKNOWN:
-                self._after("look up", run_id, SlotName.EXIT, attempt.client_order_id)
-
-    def _after(self, what: str, run_id: RunId, name: SlotName, order: ClientOrderId) -> None:
-        if (what, order) in self._chased:
-            return
-        self._chased.add((what, order))
-
-        async def work() -> None:
-            try:
-                if what == "cancel":
-                    await self._confirm_cancel(run_id, order)
-                else:
-                    await self._resolve(run_id, name, order)
-            finally:
-                self._chased.discard((what, order))
-            self.wake(run_id)
-
-        self._spawn(work())
-
     async def _handle(self, run_id: RunId, signal: Signal) -> None:
         run = self.board.runs[run_id]
         if signal.event is Event.RETRY and not self._is_due(run, Event.RETRY):
             return  # an earlier one was faster: the pause before the next try is not over
         decision = advance(run, signal)
-        self._say_signal(run, signal)
+        text, data = story.of_signal(signal)
+        self.say(_KIND_OF[signal.source], text, run, EngineState.VALIDATING, **data)
         if decision.impossible:
             self.say(JournalKind.NOTE, f"impossible: {decision.reason}", run, EngineState.VALIDATING)
             await self._handle(run_id, self._signal(Event.SAFETY_ABORT, cause=Cause.IMPOSSIBLE_TRANSITION))
@@ -426,7 +388,7 @@ class Engine:
     def _keep_wish(self, run_id: RunId, event: Event) -> None:
         run = self.board.runs.get(run_id)
         if run is not None and (wishing := with_wish(run, event)) != run:
-            self._put(replace(wishing, version=run.version + 1))
+            self.put(replace(wishing, version=run.version + 1))
 
     def _is_due(self, run: Run, event: Event) -> bool:
         signal = due(run, self._clock.now(), self.board.last(run.plan.symbol))
@@ -526,15 +488,16 @@ class Engine:
             run = replace(run, entry=entry, retry_at=self._clock.now() if ours else None, version=run.version + 1)
             if signal.event is not Event.BUY:
                 self._inbox.setdefault(run_id, deque()).appendleft(signal)
-        self._put(run)
+        self.put(run)
 
     async def _carry_out(self, run_id: RunId, decision: Decision) -> None:
         before, run = self.board.runs[run_id], decision.run
         if decision.signal.event is Event.BUY:
             run = replace(run, entry=replace(run.entry, stamp=self.stamp))
-        self._put(run)
+        self.put(run)
         if run.state is not before.state:
-            self._say_transition(before, run)
+            text, data = story.of_transition(before, run)
+            self.say(JournalKind.TRANSITION, text, run, EngineState.UPDATING, **data)
         for effect in decision.effects:
             if (work := self._do.get(effect)) is not None:
                 await work(run_id, decision.signal)
@@ -570,7 +533,7 @@ class Engine:
             self.warn("exit unknown", f"{run.plan.symbol}: {signal.event} has to wait", text, run)
         if attempt is None or attempt.phase is not AttemptPhase.LICENSED:
             return
-        qty = exit_qty(run, self.board, missing_qty=self._missing_now(_key_of(run)))
+        qty = exit_qty(run, self.board, missing_qty=self.ownership.missing(key_of(run)))
         if qty <= 0:  # the next reading of the positions closes the run, or lets it go on
             text = f"by our fills you hold {run.remaining_qty:f}, but the broker's position does not cover them"
             self.warn("not covered", f"{run.plan.symbol}: {signal.event} has to wait", text, run)
@@ -579,7 +542,7 @@ class Engine:
         if qty != attempt.qty:
             self.say(JournalKind.NOTE, f"sells {qty:f} of {attempt.qty:f}: the broker's position covers no more", run)
             run = replace(run, exit=run.exit.with_current(qty=qty), version=run.version + 1)
-            self._put(run)
+            self.put(run)
             attempt = run.exit.current
             assert attempt is not None
         if attempt.number > 1:
@@ -597,7 +560,7 @@ class Engine:
         self, run_id: RunId, name: SlotName, attempt: Attempt, *, cause: Event, not_after: datetime | None
     ) -> None:
         run = sending(self.board.runs[run_id], name)
-        self._put(run)
+        self.put(run)
         side = Side.BUY if name is SlotName.ENTRY else Side.SELL
         order = Order(
             client_order_id=attempt.client_order_id,
@@ -626,14 +589,14 @@ class Engine:
             not_after=not_after,
             objection=lambda: self._objection(run_id) if name is SlotName.ENTRY else None,
         )
-        if isinstance(sent, Refused) and attempt.client_order_id in self._lost:
+        if isinstance(sent, Refused) and attempt.client_order_id in self.ownership.lost:
             # an earlier send of this very order may still turn up: no other order may be made beside it
             sent = NotSent(sent.reason)
         before = self.board.runs[run_id]
         after, signal = judge(before, name, sent, self._clock.now())
         if after is not before:
-            self._put(after)
-        self._say_answer(after, attempt, sent)
+            self.put(after)
+        self._say_answer(after, attempt.client_order_id, sent)
         self._tell_fills(before, after, attempt.client_order_id)
         if signal is not None:
             self._inbox.setdefault(run_id, deque()).appendleft(signal)
@@ -657,147 +620,19 @@ class Engine:
         if attempt is None or attempt.phase is AttemptPhase.DONE:
             return
         if attempt.phase is AttemptPhase.LICENSED:  # never left, or proven not placed: nothing to cancel
-            self._put(replace(run, entry=run.entry.with_current(phase=AttemptPhase.DONE), version=run.version + 1))
+            self.put(replace(run, entry=run.entry.with_current(phase=AttemptPhase.DONE), version=run.version + 1))
             event = Event.FILLED if run.entry.filled_qty > 0 else nothing_bought(run)
             self._inbox.setdefault(run_id, deque()).append(self._signal(event))
             return
         self._chase(run)
 
-    async def _confirm_cancel(self, run_id: RunId, order: ClientOrderId) -> None:
-        """Ask until the broker says that nothing of the order can fill any more."""
-        pause_s = LOOK_UP_FIRST_S
-        while not self.halted and self._phase_of(run_id, order) is not AttemptPhase.DONE:
-            await self._cancel_once(run_id, order)
-            if self._phase_of(run_id, order) is AttemptPhase.DONE:
-                return
-            await self._clock.sleep(pause_s)
-            pause_s = min(pause_s * 2, LOOK_UP_LONGEST_S)
-
-    async def _cancel_once(self, run_id: RunId, order: ClientOrderId) -> None:
-        run = self.board.runs[run_id]
-        self.say(
-            JournalKind.REQUEST,
-            f"cancel what is left of {order}",
-            run,
-            EngineState.EXECUTING,
-            order=order,
-            cancel=True,
-        )
-        try:
-            await self._broker.cancel(order)
-            report = await self._broker.find(order)
-        except BrokerUnavailable as error:
-            self.say(
-                JournalKind.ANSWER, f"the cancel is not confirmed: {error}", run, EngineState.EXECUTING, order=order
-            )
-            return
-        if report is not None:
-            self.say(
-                JournalKind.ANSWER,
-                f"{order} is {report.status}, {report.filled_qty:f} filled",
-                run,
-                EngineState.EXECUTING,
-                order=order,
-                status=report.status,
-            )
-            self.on_report(report)
-
-    def _phase_of(self, run_id: RunId, order: ClientOrderId) -> AttemptPhase:
-        """An order of a run that is archived is over."""
-        run = self.board.runs.get(run_id)
-        if run is None or (place := slot_of(run, order)) is None:
-            return AttemptPhase.DONE
-        return run.slot(place[0]).attempts[place[1]].phase
-
     async def _look_up(self, run_id: RunId, signal: Signal) -> None:
-        """`_chase` does the looking, now and after a restart; a person is told of it here."""
+        """`chase` does the looking, now and after a restart; a person is told of it here."""
         run = self.board.runs[run_id]
         if not run.exit.is_live:
             return
         text = f"{signal.detail}; you may still hold {run.remaining_qty:f}. It is looked up, not sent again"
-        self._tell(Severity.URGENT, f"{run.plan.symbol}: the SELL is not confirmed", text, run)
-
-    async def _resolve(self, run_id: RunId, name: SlotName, order: ClientOrderId) -> None:
-        """Resolve, don't retry: look the order up until it is seen, or for at least the venue's quarantine."""
-        began_s, facts = self._clock.monotonic_s(), self._broker.facts
-        # the position that decides about an exit must know what this very order may have done to it
-        long_enough_s = facts.quarantine_s + (facts.position_lag_s if name is SlotName.EXIT else 0)
-        pause_s, looks = LOOK_UP_FIRST_S, 0
-        while not self.halted and self._phase_of(run_id, order) is AttemptPhase.UNKNOWN:
-            run = self.board.runs[run_id]
-            if name is SlotName.ENTRY and run.state is not State.RUNNING:
-                return  # given up: it is watched for with all orders of the day
-            over = self._clock.monotonic_s() - began_s >= long_enough_s
-            looks += 1
-            found = await self._look_once(run, order, looks)
-            if found or (found is False and over and await self._is_given_up(run_id, name, order, looks)):
-                return
-            await self._clock.sleep(pause_s)
-            pause_s = min(pause_s * 2, LOOK_UP_LONGEST_S)
-
-    async def _look_once(self, run: Run, order: ClientOrderId, look: int) -> bool | None:
-        """True: seen. False: the broker answered and does not know it. None: no answer, which proves nothing."""
-        try:
-            report = await self._broker.find(order)
-        except BrokerUnavailable as error:
-            self.say(JournalKind.LOOK_UP, f"{order}: the broker did not answer: {error}", run, order=order, look=look)
-            return None
-        if report is None:
-            self.say(JournalKind.LOOK_UP, f"{order} is not in the broker's book yet", run, order=order, look=look)
-            return False
-        self.say(
-            JournalKind.LOOK_UP,
-            f"{order} found at the broker: {report.status}, {report.filled_qty:f} filled; it is not sent again",
-            run,
-            order=order,
-            look=look,
-            status=report.status,
-        )
-        self.on_report(report)
-        return True
-
-    async def _is_given_up(self, run_id: RunId, name: SlotName, order: ClientOrderId, looks: int) -> bool:
-        """Not seen over the whole quarantine: a BUY is given up, a SELL may be sent again if the position says so.
-        False: it does not say so, or not yet, and looking goes on."""
-        self._lost.add(order)
-        run = self.board.runs[run_id]
-        covers = True
-        if name is SlotName.EXIT:
-            if run.state is State.RUNNING:
-                return False  # known from the spool only: first the entry, then this
-            answer = await self._position_covers(run_id, order)
-            if answer is None or self._phase_of(run_id, order) is not AttemptPhase.UNKNOWN:
-                return False
-            covers = answer
-        detail = f"{order} not seen in {looks} look-ups over the quarantine"
-        if covers:
-            not_found = self._signal(Event.NOT_FOUND, Source.BROKER, detail=detail)
-            self.notify(run_id, replace(not_found, order=order))
-            return True
-        run = self.board.runs[run_id]
-        if run.exit.phase is not SlotPhase.WATCH:
-            self._put(replace(run, exit=replace(run.exit, phase=SlotPhase.WATCH), version=run.version + 1))
-            cause = Cause.OUTCOME_UNKNOWN
-            self.notify(run_id, self._signal(Event.SAFETY_ABORT, Source.BROKER, cause=cause, detail=detail))
-            text = f"{detail}, and the broker's position no longer covers it: look into the broker's order book"
-            self._tell(Severity.URGENT, f"{run.plan.symbol}: nobody knows what became of the SELL", text, run)
-        return False
-
-    async def _position_covers(self, run_id: RunId, order: ClientOrderId) -> bool | None:
-        """Whether the broker still holds what *all* runs on this symbol and product have proven, and what open BUYs
-        may have bought meanwhile: only then may an exit that was never seen be sent again. None: orders of ours are
-        open that may explain what is not there."""
-        key, asked_s = _key_of(self.board.runs[run_id]), self._clock.monotonic_s()
-        try:
-            positions = await self._broker.positions()
-        except BrokerUnavailable:
-            return None
-        if self._lags(key, asked_s):
-            return None
-        held = sum((run.remaining_qty + _coming_qty(run) for run in self.board.sharing(*key)), ZERO)
-        if _net_of(positions).get(key, ZERO) >= held:
-            return True
-        return None if self._is_moving(key) else False
+        self.tell(Severity.URGENT, f"{run.plan.symbol}: the SELL is not confirmed", text, run)
 
     async def _watch_late(self, run_id: RunId, _: Signal) -> None:
         run = self.board.runs[run_id]
@@ -822,7 +657,7 @@ class Engine:
             text += f"; {detail}"
         severity = Severity.URGENT if exposed else Severity.WARNING
         self._told_s["exposed", run.plan.run_id] = self._clock.monotonic_s()
-        self._tell(severity, headline, text, run)
+        self.tell(severity, headline, text, run)
 
     async def _archive(self, run_id: RunId) -> None:
         run = self.board.runs[run_id]
@@ -911,14 +746,12 @@ class Engine:
         if run.stop_seen is not None or signal.price is None:
             return
         self._spool.latch(SpoolLatch(run_id=run_id, price=signal.price, at=signal.at, tripped=True))
-        self._put(replace(run, stop_seen=StopSeen(price=signal.price, at=signal.at), version=run.version + 1))
+        self.put(replace(run, stop_seen=StopSeen(price=signal.price, at=signal.at), version=run.version + 1))
 
-    def _put(self, run: Run) -> None:
+    def put(self, run: Run) -> None:
         before = self.board.runs.get(run.plan.run_id)
         if before is not None and run.outside_qty > before.outside_qty:  # now it is explained
-            explained, key = run.outside_qty - before.outside_qty, _key_of(run)
-            for known in (self._missing, self._gone):
-                known[key] = max(known.get(key, ZERO) - explained, ZERO)
+            self.ownership.explained(run, run.outside_qty - before.outside_qty)
         self.board.put(run)
         self._set_timers(run)
 
@@ -926,7 +759,7 @@ class Engine:
         """The open slot could not be sent now: due again after a pause."""
         run = self.board.runs[run_id]
         retry_at = self._clock.now() + timedelta(seconds=pause_s)
-        self._put(replace(run, retry_at=retry_at, version=run.version + 1))
+        self.put(replace(run, retry_at=retry_at, version=run.version + 1))
 
     def _note_waiting(self, run: Run) -> None:
         """At BUY time without a fresh price: from now on every tick is looked at."""
@@ -936,52 +769,16 @@ class Engine:
         if is_fresh(run, now, self.board.last(run.plan.symbol)):
             return
         self.say(JournalKind.NOTHING, "BUY time, but no fresh price: the first tick within the grace decides", run)
-        self._put(replace(run, waited_for_price=True, version=run.version + 1))
-
-    def _reckon(self, key: Key, net: Decimal) -> None:
-        """Compare the broker's position with what our fills say."""
-        sharing = list(self.board.sharing(*key))
-        known = self._missing_now(key)
-        gone = max(sum((run.remaining_qty for run in sharing), ZERO) - net, ZERO)
-        self._missing[key], self._gone[key] = min(known, gone), gone
-        self._missing[key] = self._missing_now(key)
-        if net <= 0 and not self._is_moving(key):
-            for run in sharing:
-                if run.remaining_qty > 0 and run.state is not State.RUNNING:
-                    self._closed_outside(run)
-
-    def _missing_now(self, key: Key) -> Decimal:
-        """What the broker does not hold of our shares, with nothing of ours to explain it. What is gone may have
-        been sold by our open exits, the news being on its way: it is missing once they are over and did not."""
-        missing, gone = self._missing.get(key, ZERO), self._gone.get(key, ZERO)
-        if gone <= missing:
-            return missing
-        perhaps_sold = sum((out_qty(run) for run in self.board.sharing(*key)), ZERO)
-        return max(missing, gone - perhaps_sold)
+        self.put(replace(run, waited_for_price=True, version=run.version + 1))
 
     def _closed_outside(self, run: Run) -> None:
         """The broker holds nothing of what our fills say, and no order of ours explains it."""
         helped = run.state is State.SL_PENDING and run.exit.filled_qty > 0
         if helped:
-            self._put(replace(run, outside_qty=run.outside_qty + run.remaining_qty, version=run.version + 1))
+            self.put(replace(run, outside_qty=run.outside_qty + run.remaining_qty, version=run.version + 1))
         event = Event.FILLED if helped else Event.CLOSED_OUTSIDE
         detail = "the broker's position is gone and no order of ours explains it"
         self.notify(run.plan.run_id, self._signal(event, Source.BROKER, detail=detail))
-
-    def _lags(self, key: Key, asked_at_s: float) -> bool:
-        """Whether a position asked for then may not know our last fill yet."""
-        last_s = self._last_fill_s.get(key)
-        return last_s is not None and asked_at_s - last_s <= self._broker.facts.position_lag_s
-
-    def _is_moving(self, key: Key) -> bool:
-        """Whether an order of ours may be changing this position now. One given up for lost does not count."""
-        return any(
-            attempt.phase in (AttemptPhase.UNKNOWN, AttemptPhase.OPEN) and attempt.client_order_id not in self._lost
-            for run in self.board.sharing(*key)
-            for slot in (run.entry, run.exit)
-            if slot.phase is not SlotPhase.WATCH
-            for attempt in slot.attempts
-        )
 
     def _no_entry_now(self) -> str | None:
         if self.entries_blocked is not None:
@@ -1005,7 +802,7 @@ class Engine:
 
     def _halt(self, why: str) -> None:
         self.halted = why
-        self._tell(Severity.URGENT, "this worker has lost the account: nothing is sent from here", why)
+        self.tell(Severity.URGENT, "this worker has lost the account: nothing is sent from here", why)
 
     def _broken(self, run_id: RunId, error: Exception) -> None:
         """Tell it, and go on with the run after a pause that grows: what is due is still due."""
@@ -1025,56 +822,14 @@ class Engine:
 
     # ------------------------------------------------------------------ telling
 
-    def _say_signal(self, run: Run, signal: Signal) -> None:
-        what = [str(signal.event)]
-        if signal.price is not None:
-            what.append(f"at price {signal.price:f}")
-        if signal.cause is not None:
-            what.append(f"({CAUSE_LABEL[signal.cause]})")
-        if signal.detail:
-            what.append(f": {signal.detail}")
-        self.say(
-            _KIND_OF[signal.source],
-            " ".join(what),
-            run,
-            EngineState.VALIDATING,
-            event=signal.event,
-            source=signal.source,
-            price=None if signal.price is None else f"{signal.price:f}",
-        )
-
-    def _say_transition(self, before: Run, run: Run) -> None:
-        data: dict[str, Any] = {"from": before.state, "to": run.state, "cause": run.cause, "exposure": run.exposure}
-        text = f"{before.state} -> {run.state}: {STATE_LABEL[run.state]}"
-        if run.cause is not None and run.state in FINAL:
-            text = f"{before.state} -> {run.state}: {CAUSE_LABEL[run.cause]}"
-        if run.state is State.BOUGHT and run.stop_price is not None:
-            data["stop_price"] = f"{run.stop_price:f}"
-            data["avg_fill_price"] = f"{run.entry.avg_fill_price:f}"
-            data["stop_loss"] = str(run.plan.stop_loss)
-        self.say(JournalKind.TRANSITION, text, run, EngineState.UPDATING, **data)
-
-    def _say_answer(self, run: Run, attempt: Attempt, sent: Sent) -> None:
-        order = attempt.client_order_id
-        if isinstance(sent, Answered):
-            text = f"{order} acknowledged as {sent.report.broker_order_id}: {sent.report.status}"
-        elif isinstance(sent, Refused):
-            text = f"{order} refused: {sent.reason}" + ("" if sent.permanent else " (may be tried again)")
-        elif isinstance(sent, NotSent):
-            text = f"{order} never left: {sent.reason}"
-        elif isinstance(sent, GateSaidNo):
-            text = f"{order} not sent: {sent.reason}"
-        elif isinstance(sent, Limited):
-            text = f"{order} not taken: too many requests, again in {sent.retry_after_s:g} s"
-        elif isinstance(sent, Unknown):
-            text = f"no clear answer for {order}: {sent.reason}; it may be live"
-        self.say(JournalKind.ANSWER, text, run, EngineState.EXECUTING, order=order, outcome=type(sent).__name__)
+    def _say_answer(self, run: Run, order: ClientOrderId, sent: Sent) -> None:
+        text, data = story.of_answer(order, sent)
+        self.say(JournalKind.ANSWER, text, run, EngineState.EXECUTING, **data)
         if run.retry_at is not None and not isinstance(sent, Answered):
             wait_s = (run.retry_at - self._clock.now()).total_seconds()
             slot = run.exit if run.entry.phase is SlotPhase.SETTLED else run.entry
-            self.say(
-                JournalKind.RETRY, f"proven not placed: try {slot.tries + 1} in {wait_s:.2f} s", run, tries=slot.tries
-            )
+            text = f"proven not placed: try {slot.tries + 1} in {wait_s:.2f} s"
+            self.say(JournalKind.RETRY, text, run, tries=slot.tries)
 
     def _tell_fills(self, before: Run, after: Run, order: ClientOrderId) -> None:
         place = slot_of(after, order)
@@ -1085,11 +840,8 @@ class Engine:
         for fill in after.slot(name).attempts[index].fills:
             if fill.trade_id in known:
                 continue
-            key = _key_of(after)
-            self._last_fill_s[key] = self._clock.monotonic_s()
             side = Side.BUY if name is SlotName.ENTRY else Side.SELL
-            if side is Side.SELL:
-                self._gone[key] = max(self._gone.get(key, ZERO) - fill.qty, ZERO)
+            self.ownership.filled(after, side, fill.qty, self._clock.monotonic_s())
             self.say(
                 JournalKind.FILL,
                 f"{side} {fill.qty:f} filled at {fill.price:f}",
@@ -1102,23 +854,3 @@ class Engine:
                 trade_id=fill.trade_id,
                 filled_at=fill.at.isoformat(),
             )
-
-
-def _key_of(run: Run) -> Key:
-    return run.plan.symbol, run.plan.product
-
-
-def _coming_qty(run: Run) -> Decimal:
-    """What an open BUY may have bought without our knowing yet. One given up for lost does not count."""
-    if run.entry.phase is SlotPhase.WATCH:
-        return ZERO
-    live = (a for a in run.entry.attempts if a.phase in (AttemptPhase.UNKNOWN, AttemptPhase.OPEN))
-    return sum((attempt.qty - attempt.filled_qty for attempt in live), ZERO)
-
-
-def _net_of(positions: Iterable[Position]) -> dict[Key, Decimal]:
-    net: dict[Key, Decimal] = {}
-    for position in positions:
-        key = (position.symbol, position.product)
-        net[key] = net.get(key, ZERO) + position.net_qty
-    return net

@@ -64,6 +64,7 @@ def replay_world(start: datetime) -> World:
     from squareoff.adapters.memory.records import MemoryRecords
     from squareoff.adapters.memory.runtime import MemoryRuntimeStore
     from squareoff.adapters.memory.spool import MemoryLease, MemorySpool
+    from squareoff.chasing import Chaser
     from squareoff.core.board import Board
     from squareoff.core.orders import Stamp, order_key
     from squareoff.core.run import Run
@@ -117,7 +118,9 @@ def replay_world(start: datetime) -> World:
         set_timers=scheduler.set_timers,
         spawn=spawn,
         precedence=OrdersFirst(loop, loop.monotonic_s),
+        chase=lambda run: chaser.chase(run),
     )
+    chaser = Chaser(engine=engine, clock=loop, broker=broker, spawn=spawn)
     broker.on_report = engine.on_report
     listener = Listener(board=board, clock=loop, notify=engine.notify, on_low=engine.on_low)
 
@@ -348,6 +351,7 @@ async def run_worker(settings: WorkerSettings, *, ready: Callable[[], None], sto
     from squareoff.adapters.sql.database import Database
     from squareoff.adapters.sql.records import SqlRecords
     from squareoff.adapters.sql.strategies import StrategyStore
+    from squareoff.chasing import Chaser
     from squareoff.core.board import Board
     from squareoff.core.orders import Stamp
     from squareoff.engine import Engine
@@ -395,7 +399,9 @@ async def run_worker(settings: WorkerSettings, *, ready: Callable[[], None], sto
         set_timers=scheduler.set_timers,
         spawn=loop.create_task,
         precedence=OrdersFirst(loop, clock.monotonic_s, quiet_s=QUIET_S),
+        chase=lambda run: chaser.chase(run),
     )
+    chaser = Chaser(engine=engine, clock=clock, broker=broker, spawn=loop.create_task)
     listener = Listener(board=board, clock=clock, notify=engine.notify, on_low=engine.on_low)
     planner = RunPlanner(StrategyStore(database), records, settings.data / REFERENCE_NAME)
     keepers = Keepers(

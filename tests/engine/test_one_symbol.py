@@ -137,7 +137,7 @@ def test_positions_that_lag_behind_our_fill_neither_cap_nor_close(begin):  # hol
 
 def test_a_reading_of_the_very_instant_of_the_fill_proves_nothing(begin):
     world = begin(bought=True)
-    world.engine._last_fill_s[(plan().symbol, plan().product)] = world.loop.monotonic_s()
+    world.engine.ownership.taken_on(world.run(), world.loop.monotonic_s())
     world.engine.on_positions({})
     world.go(0.5, every_s=0.5)
     assert world.run().state == "bought"

@@ -23,6 +23,7 @@ from squareoff.adapters.clock import VirtualLoop
 from squareoff.adapters.memory.records import MemoryRecords
 from squareoff.adapters.memory.runtime import MemoryRedis, MemoryRuntimeStore
 from squareoff.adapters.memory.spool import MemoryLease, MemorySpool, SpoolStore
+from squareoff.chasing import Chaser
 from squareoff.core.board import Board
 from squareoff.core.events import Event
 from squareoff.core.orders import Stamp, order_key
@@ -436,7 +437,9 @@ class Process:
             set_timers=self.scheduler.set_timers,
             spawn=self.spawn,
             precedence=OrdersFirst(loop, loop.monotonic_s, quiet_s=QUIET_S),
+            chase=lambda run: self.chaser.chase(run),
         )
+        self.chaser = Chaser(engine=self.engine, clock=loop, broker=self.broker, spawn=self.spawn)
         self.listener = Listener(board=self.board, clock=loop, notify=self.engine.notify, on_low=self.engine.on_low)
         self.keepers = Keepers(
             engine=self.engine,

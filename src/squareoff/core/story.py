@@ -1,0 +1,55 @@
+"""What the journal says of an event, a transition and an answer: a sentence for a person, and the same as values."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from squareoff.core.events import Signal
+from squareoff.core.machine import CAUSE_LABEL, FINAL, STATE_LABEL, State
+from squareoff.core.outcomes import Answered, GateSaidNo, Limited, NotSent, Refused, Sent, Unknown
+from squareoff.core.run import Run
+from squareoff.core.types import ClientOrderId
+
+Told = tuple[str, dict[str, Any]]
+"""The sentence, and its values."""
+
+
+def of_signal(signal: Signal) -> Told:
+    what = [str(signal.event)]
+    if signal.price is not None:
+        what.append(f"at price {signal.price:f}")
+    if signal.cause is not None:
+        what.append(f"({CAUSE_LABEL[signal.cause]})")
+    if signal.detail:
+        what.append(f": {signal.detail}")
+    price = None if signal.price is None else f"{signal.price:f}"
+    return " ".join(what), {"event": signal.event, "source": signal.source, "price": price}
+
+
+def of_transition(before: Run, run: Run) -> Told:
+    data: dict[str, Any] = {"from": before.state, "to": run.state, "cause": run.cause, "exposure": run.exposure}
+    text = f"{before.state} -> {run.state}: {STATE_LABEL[run.state]}"
+    if run.cause is not None and run.state in FINAL:
+        text = f"{before.state} -> {run.state}: {CAUSE_LABEL[run.cause]}"
+    if run.state is State.BOUGHT and run.stop_price is not None:
+        data["stop_price"] = f"{run.stop_price:f}"
+        data["avg_fill_price"] = f"{run.entry.avg_fill_price:f}"
+        data["stop_loss"] = str(run.plan.stop_loss)
+    return text, data
+
+
+def of_answer(order: ClientOrderId, sent: Sent) -> Told:
+    match sent:
+        case Answered(report):
+            text = f"{order} acknowledged as {report.broker_order_id}: {report.status}"
+        case Refused(reason=reason, permanent=permanent):
+            text = f"{order} refused: {reason}" + ("" if permanent else " (may be tried again)")
+        case NotSent(reason):
+            text = f"{order} never left: {reason}"
+        case GateSaidNo(reason=reason):
+            text = f"{order} not sent: {reason}"
+        case Limited(retry_after_s):
+            text = f"{order} not taken: too many requests, again in {retry_after_s:g} s"
+        case Unknown(reason):
+            text = f"no clear answer for {order}: {reason}; it may be live"
+    return text, {"order": order, "outcome": type(sent).__name__}
