@@ -29,6 +29,19 @@ class Config:
         """The trader's own calendars and instruments; they win over the shipped ones."""
         return self.data / "reference"
 
+    @property
+    def run_folder(self) -> Path:
+        """What belongs to the processes of `squareoff up`: addresses, clock, paper market."""
+        return self.data / "run"
+
+    @property
+    def logs(self) -> Path:
+        return self.data / "logs"
+
+    @property
+    def alerts_file(self) -> Path:
+        return self.data / "alerts.toml"
+
     def make_data_folder(self) -> None:
         """What somebody trades is nobody else's business: 0700. A folder that is there stays as it is.
 

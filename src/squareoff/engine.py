@@ -10,18 +10,21 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable, Coroutine, Mapping
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
 from squareoff.core import story
 from squareoff.core.board import Board, exit_qty, is_exposed
+from squareoff.core.edit import edited
 from squareoff.core.events import Cause, Event, Signal, Source
+from squareoff.core.limits import AccountRules, DayTotals, Level, loss_is_reached, objection, orders_of, pnl_of
 from squareoff.core.machine import CAUSE_LABEL, EXPOSURE_LABEL, STATE_LABEL, Effect, State
 from squareoff.core.orders import RESCUE_EVERY_S, Attempt, AttemptPhase, SlotPhase, Stamp
 from squareoff.core.outcomes import Answered, GateSaidNo, NotSent, Refused, Sent, hear, judge, sending
 from squareoff.core.ownership import Key, Ownership, key_of
 from squareoff.core.run import Decision, Run, StopSeen, advance, nothing_bought, slot_of, with_wish
+from squareoff.core.strategy import Plan
 from squareoff.core.triggers import due, is_fresh, stop_hit
 from squareoff.core.types import (
     ZERO,
@@ -33,10 +36,11 @@ from squareoff.core.types import (
     RunId,
     Side,
     SlotName,
+    StrategyId,
     Tick,
 )
 from squareoff.core.values import replace
-from squareoff.errors import FenceLost, RecordsUnavailable, StoreUnavailable
+from squareoff.errors import EntriesBlocked, FenceLost, RecordsUnavailable, StoreUnavailable
 from squareoff.ports import (
     Alerts,
     Broker,
@@ -79,6 +83,10 @@ BACKLOG_MAX = 10_000
 _SENDS = frozenset({Effect.SEND_ENTRY, Effect.SEND_EXIT, Effect.UPGRADE_EXIT, Effect.CANCEL_ENTRY, Effect.VOID_ENTRY})
 
 _URGENT = frozenset({Event.STOPLOSS, Event.KILL, Event.STOP})
+
+_KILLABLE = frozenset({State.READY, State.RUNNING, State.BOUGHT, State.SELL_PENDING})
+
+_NO_RULES = AccountRules()
 
 _GETS_OUT = frozenset({Effect.SEND_EXIT, Effect.UPGRADE_EXIT})
 
@@ -124,6 +132,13 @@ class Engine:
         """Why no new entry may be made now; None: they may. Exits never ask."""
         self.redis_damaged = asyncio.Event()
         """Set when a claim found a Redis that is not the one we wrote; the keeper rebuilds it."""
+        self.rules = AccountRules()
+        """Kill switch and limits, as last read."""
+        self.totals: dict[date, DayTotals] = {}
+        """Of archived runs, by trading day: filled from SQL once, kept up here."""
+        self._entering: set[RunId] = set()
+        """Allowed to buy by the limits, and not over yet: they count for those who ask next."""
+        self._killed: set[RunId] = set()
         self.halted: str | None = None
         """Set once the account was taken by another worker: this engine sends nothing any more."""
         self._inbox: dict[RunId, deque[Signal]] = {}
@@ -244,6 +259,21 @@ class Engine:
         while run_id in self._busy:
             await self._idle_again.setdefault(run_id, asyncio.Event()).wait()
 
+    async def edit(self, run_id: RunId, plan: Plan) -> bool:
+        """Put an edited plan to work: memory and timers now, SQL and Redis right after. False: not now, ask again."""
+        before = self.board.runs.get(run_id)
+        run = None if before is None else edited(before, plan)
+        if before is None or run is before:
+            return True
+        if run is None:
+            return False
+        text, data = story.of_edit(before.plan, run)
+        self.say(JournalKind.WISH, text, run, EngineState.UPDATING, **data)
+        self.put(run)
+        await self._arm(run_id, self._signal(Event.START))
+        self._wake(run_id)
+        return True
+
     def wake(self, run_id: RunId) -> None:
         """Ask again what is due for a run."""
         if run_id in self.board.runs:
@@ -279,9 +309,11 @@ class Engine:
         text: str,
         run: Run | None = None,
         engine: EngineState = EngineState.IDLE,
+        *,
+        strategy_id: StrategyId | None = None,
         **data: Any,
     ) -> None:
-        """One line into the journal."""
+        """One line into the journal. `strategy_id` where there is no run of it."""
         self._journal.write(
             JournalEntry(
                 at=self._clock.now(),
@@ -289,7 +321,7 @@ class Engine:
                 kind=kind,
                 text=text,
                 run_id=run.plan.run_id if run else None,
-                strategy_id=run.plan.strategy_id if run else None,
+                strategy_id=run.plan.strategy_id if run else strategy_id,
                 engine=engine,
                 data=data,
             )
@@ -368,9 +400,14 @@ class Engine:
         if not decision.moved:
             await self._stay(run_id, decision)
             return
-        if Effect.SEND_ENTRY in decision.effects and (why := self._no_entry_now()) is not None:
-            self._wait(run, f"BUY waits: {why}", blocked=why)
-            return
+        if Effect.SEND_ENTRY in decision.effects:
+            if (why := self._no_entry_now()) is not None:
+                self._wait(run, f"BUY waits: {why}", blocked=why)
+                return
+            if (why := self._refused_by_rules(run)) is not None:
+                await self._refuse_entry(run_id, why)
+                return
+            self._entering.add(run_id)
         if _SENDS.intersection(decision.effects):
             if not await self._claimed(decision):
                 return
@@ -382,7 +419,7 @@ class Engine:
                 return
         if await self._permitted(decision):
             await self._carry_out(run_id, decision)
-        else:
+        elif run_id in self.board.runs:
             self._keep_wish(run_id, signal.event)  # it could not be done yet: it stays due
 
     def _keep_wish(self, run_id: RunId, event: Event) -> None:
@@ -452,6 +489,9 @@ class Engine:
                 licensed = await self._records.license_entry(run, self.stamp.fence)
             else:
                 licensed = await self._records.void_entry(run, self.stamp.fence)
+        except EntriesBlocked as error:  # pressed since the rules were last read
+            await self._refuse_entry(run.plan.run_id, str(error))
+            return False
         except RecordsUnavailable as error:
             self._undecided.add(run.plan.run_id)
             self._wait(self.board.runs[run.plan.run_id], f"{event} waits: SQL does not answer: {error}", blocked="SQL")
@@ -610,6 +650,8 @@ class Engine:
         run = self.board.runs[run_id]
         if run.wish is not None:
             return "stopping was asked for"
+        if self.rules.level is not Level.NORMAL:
+            return f"the kill switch is on: {self.rules.reason}"
         if (price := stop_hit(run, self.board.last(run.plan.symbol))) is not None:
             return f"the stop-loss was seen at {price:f}"
         return None
@@ -669,6 +711,11 @@ class Engine:
             self.say(JournalKind.REDIS, f"keys not deleted yet: {error}", run)
         self.board.remove(run_id)
         self._saved_version.pop(run_id, None)
+        self._killed.discard(run_id)
+        self._entering.discard(run_id)
+        if (known := self.totals.get(run.plan.trading_day)) is not None:
+            total = known.pnl + pnl_of(run, None)
+            self.totals[known.day] = DayTotals(day=known.day, orders=known.orders + orders_of(run), pnl=total)
 
     # ------------------------------------------------------------------ settle
 
@@ -750,6 +797,8 @@ class Engine:
 
     def put(self, run: Run) -> None:
         before = self.board.runs.get(run.plan.run_id)
+        if run.state is not State.READY and run.state is not State.RUNNING:
+            self._entering.discard(run.plan.run_id)
         if before is not None and run.outside_qty > before.outside_qty:  # now it is explained
             self.ownership.explained(run, run.outside_qty - before.outside_qty)
         self.board.put(run)
@@ -788,6 +837,69 @@ class Engine:
         if self._journal.backlog > BACKLOG_MAX:
             return f"{self._journal.backlog} journal entries are not on disk yet"
         return None
+
+    # ------------------------------------------------------------------ kill switch and limits
+
+    def set_rules(self, rules: AccountRules) -> None:
+        """What the account may do, as just read. A pressed kill switch reaches every run at once."""
+        before, self.rules = self.rules, rules
+        if rules.level is not before.level:
+            severity = Severity.INFO if rules.level is Level.NORMAL else Severity.URGENT
+            text = f"by {rules.by or 'nobody named'}: {rules.reason or 'no reason given'}"
+            self.tell(severity, f"account {self.account}: the kill switch is now {rules.level}", text)
+        if rules.level is Level.NORMAL:
+            self._killed.clear()
+        if rules.level is Level.SQUARE_OFF:
+            self._kill_all(f"the kill switch is on: {rules.reason}")
+        elif rules.limits.square_off_at_loss and (day := self._day_of_loss()) is not None:
+            self.warn(
+                "loss", f"account {self.account}: the day's limit of loss is reached", "everything is squared off"
+            )
+            self._kill_all(f"the account's limit of loss is reached on {day}")
+
+    def _kill_all(self, why: str) -> None:
+        for run_id, run in list(self.board.runs.items()):
+            if run.state in _KILLABLE and run_id not in self._killed:
+                self._killed.add(run_id)
+                self.notify(run_id, self._signal(Event.KILL, Source.WISH, detail=why))
+
+    def _day_of_loss(self) -> date | None:
+        limits = self.rules.limits
+        if limits.max_loss_per_day is None:
+            return None
+        days = {run.plan.trading_day for run in self.board.runs.values()}
+        return next((day for day in sorted(days) if loss_is_reached(limits, self._today(day)[1])), None)
+
+    def _today(self, day: date) -> tuple[int, Decimal]:
+        """Orders and gross result of the account on this trading day, what is held at its last price."""
+        known = self.totals.get(day, DayTotals(day=day))
+        orders, pnl = known.orders, known.pnl
+        for run in self.board.runs.values():
+            if run.plan.trading_day == day:
+                last = self.board.last(run.plan.symbol)
+                orders += orders_of(run)
+                pnl += pnl_of(run, None if last is None else last.price)
+        return orders, pnl
+
+    def _refused_by_rules(self, run: Run) -> str | None:
+        if self.rules == _NO_RULES:
+            return None
+        last = self.board.last(run.plan.symbol)
+        run_id, runs = run.plan.run_id, self.board.runs
+        others = [
+            other
+            for other_id, other in runs.items()
+            if other_id != run_id and (other.remaining_qty > 0 or other.entry.is_live or other_id in self._entering)
+        ]
+        orders, pnl = self._today(run.plan.trading_day)
+        price = None if last is None else last.price
+        return objection(self.rules, run, price=price, open_positions=len(others), orders=orders, pnl=pnl)
+
+    async def _refuse_entry(self, run_id: RunId, why: str) -> None:
+        """Before the entry: skipped. After a BUY that was proven not placed: no further try."""
+        ready = self.board.runs[run_id].state is State.READY
+        event, cause = (Event.SKIP, Cause.ENTRIES_BLOCKED) if ready else (Event.KILL, None)
+        await self._handle(run_id, self._signal(event, cause=cause, detail=why))
 
     def _wait(self, run: Run, text: str, *, blocked: str) -> None:
         self.say(JournalKind.NOTHING, text, run, EngineState.VALIDATING, blocked=blocked)

@@ -69,5 +69,9 @@ class FenceLost(SquareoffError):
     """Another worker has taken the account: stop sending at once."""
 
 
+class EntriesBlocked(SquareoffError):
+    """The account's kill switch is on: the licence to buy was not given, nothing was changed."""
+
+
 class AlreadyRunning(SquareoffError):
     """Somebody else holds the account or the data folder; the message says who."""

@@ -6,20 +6,34 @@ Each keeper is a loop of its own that never ends and never gives up: what fails 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import date
 from decimal import Decimal
 from typing import Any, Protocol
 
 from squareoff.core.board import Board, may_be_live
 from squareoff.core.events import Event, Signal, Source
+from squareoff.core.limits import AccountRules, DayTotals, Level, stricter
 from squareoff.core.machine import FINAL, WATCHES_STOP, State
 from squareoff.core.orders import Stamp
 from squareoff.core.run import Run
+from squareoff.core.strategy import Plan
 from squareoff.core.types import AccountId, OrderReport, Product, RunId, StrategyId, Symbol, Tick
+from squareoff.core.values import replace
 from squareoff.errors import BadInput, BrokerUnavailable, FenceLost, RecordsUnavailable, StoreUnavailable
-from squareoff.ports import Broker, Clock, EngineState, JournalKind, MarketFeed, Records, RuntimeStore, WishRecord
+from squareoff.ports import (
+    Brake,
+    Broker,
+    Clock,
+    EngineState,
+    JournalKind,
+    MarketFeed,
+    Planner,
+    Records,
+    RuntimeStore,
+    WishRecord,
+)
 
 POLL_ORDERS_S = 0.5
 """A pushed report may be lost: orders live for longer than this are asked for this often."""
@@ -34,6 +48,9 @@ BELL_S = 1.0
 PRICES_S = 0.2
 SUBSCRIBE_S = 0.1
 """Symbols of new runs are subscribed to within this time."""
+RULES_S = 0.5
+"""The kill switch is obeyed within this time."""
+PLANS_S = 1.0
 RECONNECT_FIRST_S, RECONNECT_LONGEST_S = 0.1, 5.0
 
 
@@ -44,7 +61,11 @@ class Kept(Protocol):
     board: Board
     stamp: Stamp
     redis_damaged: asyncio.Event
+    rules: AccountRules
+    totals: dict[date, DayTotals]
 
+    def set_rules(self, rules: AccountRules) -> None: ...
+    async def edit(self, run_id: RunId, plan: Plan) -> bool: ...
     def notify(self, run_id: RunId, signal: Signal) -> None: ...
     def on_report(self, report: OrderReport) -> None: ...
     def on_positions(
@@ -63,6 +84,8 @@ class Kept(Protocol):
         text: str,
         run: Run | None = None,
         engine: EngineState = EngineState.IDLE,
+        *,
+        strategy_id: StrategyId | None = None,
         **data: Any,
     ) -> None: ...
 
@@ -76,23 +99,26 @@ class Keepers:
     on_tick: Callable[[Tick], None]
     records: Records
     runtime: RuntimeStore
-    new_run: Callable[[StrategyId, datetime], Awaitable[Run]]
-    """A run of a strategy for its next session. Raises BadInput."""
+    planner: Planner
+    brake: Brake
     last_tick_s: float | None = None
     """When the feed last said anything (monotonic seconds); None: not yet."""
     _made: dict[int, Run] = field(default_factory=dict)
     """The run made for a START, by wish: asked again, it is the same run."""
+    _rules: AccountRules = AccountRules()
+    """As SQL last told them."""
     _told: set[int] = field(default_factory=set)
     """Wishes handed to their runs, not yet taken off the list."""
 
     def first_loops(self) -> Sequence[Coroutine[Any, Any, None]]:
         """What watches a position: started before recovery, so that a proven one is protected at once."""
-        keepers = (self._keep_feed, self._keep_updates, self._keep_orders, self._keep_positions, self._keep_ringing)
-        return [self._for_ever(keep) for keep in keepers]
+        market = (self._keep_feed, self._keep_updates, self._keep_orders, self._keep_positions)
+        return [self._for_ever(keep) for keep in (*market, self._keep_ringing, self._keep_rules)]
 
     def later_loops(self) -> Sequence[Coroutine[Any, Any, None]]:
         """The rest: started when recovery is done."""
-        return [self._for_ever(keep) for keep in (self._keep_redis, self._keep_wishes, self._keep_prices)]
+        keepers = (self._keep_redis, self._keep_wishes, self._keep_prices, self._keep_plans)
+        return [self._for_ever(keep) for keep in keepers]
 
     async def _for_ever(self, keep: Callable[[], Coroutine[Any, Any, None]]) -> None:
         """A bug of ours in one keeper must neither end it nor go unseen."""
@@ -248,6 +274,64 @@ class Keepers:
             except StoreUnavailable:
                 self.engine.redis_damaged.set()
 
+    # ------------------------------------------------------------------ kill switch, limits, days to come
+
+    async def _keep_rules(self) -> None:
+        while True:
+            await self.read_rules()
+            await self.clock.sleep(RULES_S)
+
+    async def read_rules(self) -> None:
+        """The stricter of SQL and the brake's file. With SQL down the limits stay as they were."""
+        account, level = self.engine.account, self.brake.level()
+        try:
+            self._rules = await self.records.rules(account)
+            for day in {run.plan.trading_day for run in self.engine.board.runs.values()} - self.engine.totals.keys():
+                self.engine.totals[day] = await self.records.totals(account, day)
+        except RecordsUnavailable as error:
+            self.engine.warn("rules", "SQL does not tell the account's limits", f"the last known hold: {error}")
+        rules = self._rules
+        if stricter(level, rules.level) is not rules.level:
+            rules = replace(rules, level=level, reason=self.brake.told(), by="the kill switch's file")
+        self.engine.set_rules(rules)
+
+    async def _keep_plans(self) -> None:
+        """Runs of repeating strategies at their time; edits of definitions into the runs under way."""
+        told: dict[StrategyId, str] = {}
+        while True:
+            try:
+                planned = await self.planner.look(self.clock.now(), list(self.engine.board.runs.values()))
+                for run_id, plan in planned.edited.items():
+                    await self.engine.edit(run_id, plan)
+                for strategy_id in planned.due:
+                    await self._repeat(strategy_id)
+                for strategy_id, why in planned.waiting.items():
+                    if told.get(strategy_id) != why:
+                        text = f"strategy {strategy_id} repeats, but makes no run today: {why}"
+                        self.engine.say(JournalKind.ALERT, text, strategy_id=strategy_id)
+                told = dict(planned.waiting)
+            except RecordsUnavailable as error:
+                self.engine.say(JournalKind.NOTE, f"SQL did not tell the strategies: {error}")
+            await self.clock.sleep(PLANS_S)
+
+    async def _repeat(self, strategy_id: StrategyId) -> None:
+        for earlier in self._open_runs(strategy_id):
+            if earlier.is_closed:  # archived first, as a START would
+                self.engine.notify(earlier.plan.run_id, self._archiving())
+                await self.engine.settled(earlier.plan.run_id)
+        if self._open_runs(strategy_id):
+            return  # not archived yet: looked at again
+        try:
+            run = await self.planner.new_run(strategy_id, self.clock.now())
+            await self.engine.create(run)
+        except BadInput as error:
+            self.engine.say(JournalKind.ALERT, f"strategy {strategy_id} repeats, but: {error}", strategy_id=strategy_id)
+            return
+        await self.engine.begin(run.plan.run_id)
+
+    def _archiving(self) -> Signal:
+        return Signal(event=Event.START, at=self.clock.now(), source=Source.TIMER, detail="the next run is made")
+
     # ------------------------------------------------------------------ wishes
 
     async def _keep_wishes(self) -> None:
@@ -302,7 +386,7 @@ class Keepers:
             return None
         try:
             if wish.id not in self._made:
-                self._made[wish.id] = await self.new_run(wish.strategy_id, self.clock.now())
+                self._made[wish.id] = await self.planner.new_run(wish.strategy_id, self.clock.now())
             await self.engine.create(self._made[wish.id])
         except BadInput as error:
             self.engine.say(JournalKind.ALERT, f"strategy {wish.strategy_id} was not started: {error}")

@@ -7,14 +7,16 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import date, datetime
 from decimal import Decimal
 from enum import StrEnum
 from typing import Any, Protocol
 
 from squareoff.core.events import Event
+from squareoff.core.limits import AccountRules, DayTotals, Level
 from squareoff.core.outcomes import Sent
 from squareoff.core.run import Run
+from squareoff.core.strategy import Plan
 from squareoff.core.types import (
     AccountId,
     ClientOrderId,
@@ -222,6 +224,28 @@ class WishRecord:
     by: str
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Planned:
+    """What a look at the definitions came to."""
+
+    due: tuple[StrategyId, ...] = ()
+    """Repeating strategies whose run of today is to be made now."""
+    waiting: Mapping[StrategyId, str] = field(default_factory=dict)
+    """Repeating strategies that something is in the way of, and what."""
+    edited: Mapping[RunId, Plan] = field(default_factory=dict)
+    """Runs under way whose definition was edited, with the plan that follows from it."""
+
+
+class Planner(Protocol):
+    """Makes runs of definitions."""
+
+    async def new_run(self, strategy_id: StrategyId, now: datetime) -> Run:
+        """A run for the strategy's next session. Raises BadInput."""
+
+    async def look(self, now: datetime, runs: Sequence[Run]) -> Planned:
+        """What is to be done for the definitions now; `runs` are those under way. Raises RecordsUnavailable."""
+
+
 class Records(Protocol):
     """What we meant, in SQL: strategies, runs with entry and exit, orders, fills. Every write names the fence;
     one with an old fence raises FenceLost and changes nothing. All raise RecordsUnavailable if SQL is not there."""
@@ -246,13 +270,24 @@ class Records(Protocol):
 
     async def license_entry(self, run: Run, fence: Fence) -> bool:
         """Move the entry from none to intent and save `run` in the same transaction. True is the only licence
-        to buy; False: somebody has decided otherwise, nothing was changed. After a lost COMMIT reply, re-reads."""
+        to buy; False: somebody has decided otherwise, nothing was changed. After a lost COMMIT reply, re-reads.
+
+        Raises EntriesBlocked while the account's level is not normal: asked in the same transaction."""
 
     async def void_entry(self, run: Run, fence: Fence) -> bool:
         """Move the entry from none to void and save `run`. False: a BUY has the licence; nothing was changed."""
 
     async def save(self, run: Run, fence: Fence) -> None:
         """Write the snapshot: run, slots, orders, fills. Older than what is there: nothing is changed."""
+
+    async def rules(self, account: AccountId) -> AccountRules:
+        """The account's kill switch and limits as they are now."""
+
+    async def set_level(self, account: AccountId, level: Level, *, reason: str, by: str, at: datetime) -> None:
+        """Press or release the kill switch. Needs no fence: also a person without a worker may press it."""
+
+    async def totals(self, account: AccountId, day: date) -> DayTotals:
+        """Of the account's archived runs of that trading day."""
 
     async def wishes(self, account: AccountId) -> Sequence[WishRecord]:
         """Wishes not yet taken, oldest first."""
@@ -350,6 +385,19 @@ class Spool(Protocol):
 
     def drained(self) -> None:
         """All of it is in the journal: start over."""
+
+
+class Brake(Protocol):
+    """The kill switch of an account beside SQL: a file of this machine, so that it works with SQL down."""
+
+    def level(self) -> Level:
+        """As it is pressed now. One that cannot be read counts as NO_ENTRIES."""
+
+    def told(self) -> str:
+        """Why and by whom, for a person."""
+
+    def press(self, level: Level, *, reason: str, by: str, at: datetime) -> None:
+        """Returns when it is on the disk. NORMAL releases it."""
 
 
 class Lease(Protocol):

@@ -20,12 +20,14 @@ from zoneinfo import ZoneInfo
 from squareoff.adapters.brokers.paper.book import BookRecord, DuplicateOrder, PaperBook, Placed, Refused, Traded
 from squareoff.adapters.brokers.paper.mischief import Kind, Mischief, Script
 from squareoff.adapters.clock import VirtualLoop
+from squareoff.adapters.memory.brake import MemoryBrake
 from squareoff.adapters.memory.records import MemoryRecords
 from squareoff.adapters.memory.runtime import MemoryRedis, MemoryRuntimeStore
 from squareoff.adapters.memory.spool import MemoryLease, MemorySpool, SpoolStore
 from squareoff.chasing import Chaser
 from squareoff.core.board import Board
 from squareoff.core.events import Event
+from squareoff.core.limits import AccountRules, DayTotals
 from squareoff.core.orders import Stamp, order_key
 from squareoff.core.run import Run
 from squareoff.core.strategy import Plan, StopLoss, StopLossKind, Timing
@@ -63,6 +65,7 @@ from squareoff.ports import (
     Gate,
     Idempotency,
     JournalEntry,
+    Planned,
     Severity,
     SpoolContents,
     SpoolLatch,
@@ -171,6 +174,8 @@ class World:
         self.alerts: list[Alert] = []
         self.calls: list[str] = []
         """Everything the engine asked of the world, in order: `claim STOPLOSS`, `mark X01`, `submit X01`, `save`."""
+        self.brake = MemoryBrake()
+        self.planned = Planned()
         self.plans: dict[StrategyId, Plan] = {}
         self.errors: list[BaseException] = []
         self.errors_expected = False
@@ -289,6 +294,11 @@ class World:
             self._soon(MemoryRuntimeStore(self.loop, self.redis, owner="cli").ring(A1))
         self.loop.drain()
         return wish
+
+    async def look(self, now: datetime, runs: Sequence[Run]) -> Planned:
+        """`ports.Planner`: a test says in `planned` what the next look comes to."""
+        planned, self.planned = self.planned, Planned()
+        return planned
 
     async def new_run(self, strategy: StrategyId, now: datetime) -> Run:
         run_id = await self.records.next_run_id()
@@ -449,7 +459,8 @@ class Process:
             on_tick=self.listener.on_tick,
             records=self.records,
             runtime=self.runtime,
-            new_run=world.new_run,
+            planner=world,
+            brake=world.brake,
         )
         for work in self.keepers.first_loops():
             self.spawn(work)
@@ -608,6 +619,14 @@ class ProcessRecords:
         await self._ask("save")
         await self._records.save(run, fence)
         self._done("save")
+
+    async def rules(self, account: AccountId) -> AccountRules:
+        if self._world.sql_down:
+            raise RecordsUnavailable("SQL is down")
+        return await self._records.rules(account)
+
+    async def totals(self, account: AccountId, day: date) -> DayTotals:
+        return await self._records.totals(account, day)
 
     async def wishes(self, account: AccountId) -> Sequence[WishRecord]:
         await self._ask("wishes")

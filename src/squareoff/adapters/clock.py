@@ -12,6 +12,7 @@ from asyncio import events
 from bisect import bisect_right
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
+from math import ceil
 from pathlib import Path
 from typing import Any
 
@@ -211,7 +212,8 @@ class VirtualLoop(asyncio.BaseEventLoop):
         self.jump(instant)
 
     def _instant_of(self, when_s: float) -> datetime:
-        return self._origin + timedelta(microseconds=round(when_s * 1e6))
+        # up, not to the nearest: asyncio runs a timer only when its time has come
+        return self._origin + timedelta(microseconds=ceil(round(when_s * 1e6, 3)))
 
     # -- Clock
     def now(self) -> datetime:

@@ -95,6 +95,22 @@ class FileLease:
             self._fd = None
 
 
+def holder(folder: Path, account: AccountId) -> int | None:
+    """The process id of whoever holds the lease of `account` now; None if nobody does."""
+    try:
+        fd = os.open(folder / f"{quote(account, safe='')}.lock", os.O_RDWR)
+    except FileNotFoundError:
+        return None
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        text = os.pread(fd, 32, 0).decode(errors="replace").strip()
+        return int(text) if text.isdecimal() else None
+    finally:
+        os.close(fd)
+    return None
+
+
 _leases: weakref.WeakSet[FileLease] = weakref.WeakSet()
 
 

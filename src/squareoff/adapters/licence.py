@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from datetime import date
+
+from squareoff.core.limits import AccountRules, DayTotals, Level, orders_of, pnl_of
 from squareoff.core.machine import EXPOSURE_LABEL, STATE_LABEL, State
 from squareoff.core.orders import SlotPhase
 from squareoff.core.run import Run
-from squareoff.errors import BadInput
+from squareoff.core.types import ZERO
+from squareoff.errors import BadInput, EntriesBlocked
 
 
 def check_licence(run: Run, granted: SlotPhase) -> None:
@@ -33,6 +38,20 @@ def refuse_start(earlier: Run) -> BadInput:
         f"{state}; {exposure}{held}",
         "it may still buy or hold; stop it, or wait until it is closed",
     )
+
+
+def refuse_entry(rules: AccountRules) -> None:
+    """Raises EntriesBlocked while the account's kill switch is on."""
+    if rules.level is not Level.NORMAL:
+        raise EntriesBlocked(f"the kill switch is on ({rules.level}): {rules.reason or 'no reason given'}")
+
+
+def totals_of(day: date, runs: Iterable[Run]) -> DayTotals:
+    orders, pnl = 0, ZERO
+    for run in runs:
+        orders += orders_of(run)
+        pnl += pnl_of(run, None)
+    return DayTotals(day=day, orders=orders, pnl=pnl)
 
 
 def is_archived(run: Run) -> bool:

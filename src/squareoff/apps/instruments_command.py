@@ -58,7 +58,7 @@ def _import(
     is_kite = _is_kite(text)
     if as_of is not None and not is_kite:
         raise BadInput("as_of", "is for a Kite dump", "a list of squareoff's own columns says its day itself")
-    today = wiring.now().astimezone().date()
+    today = wiring.now_real().astimezone().date()
     imported = _parsed(text, file.name, as_of=_day(as_of, today), is_kite=is_kite)
     kept = imported
     if is_kite:

@@ -187,7 +187,7 @@ class _Market:
 def _add_all(config: Config, drafts: Sequence[tuple[str, Draft]], *, price: Decimal | None) -> None:
     from squareoff import wiring
 
-    market = _Market(reference=wiring.reference_data(config), now=wiring.now())
+    market = _Market(reference=wiring.reference_data(config), now=wiring.now(config))
     warnings = [text for where, draft in drafts for text in market.check(where, draft, price)]
     store = wiring.open_strategy_store(config)
     _check_known(store, drafts)

@@ -8,6 +8,8 @@ from __future__ import annotations
 import argparse
 import asyncio
 import gc
+import json
+import os
 import signal
 import sys
 from pathlib import Path
@@ -15,6 +17,7 @@ from pathlib import Path
 from squareoff.core.bad_input import BadInput
 from squareoff.core.types import AccountId
 from squareoff.errors import SquareoffError
+from squareoff.market import write_whole
 from squareoff.wiring import WorkerSettings, run_worker
 
 READY = "READY"
@@ -30,6 +33,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--clock", type=Path, help="timetable of a paced clock")
     parser.add_argument("--request-timeout", type=float, default=3.0, metavar="S", help="for one answer, seconds")
     parser.add_argument("--quarantine", type=float, default=120.0, metavar="S", help="of an unseen order, seconds")
+    parser.add_argument("--ready", type=Path, metavar="FILE", help="write this file when recovery is done")
     options = parser.parse_args(arguments)
     settings = WorkerSettings(
         data=options.data,
@@ -42,14 +46,14 @@ def main(arguments: list[str] | None = None) -> int:
         quarantine_s=options.quarantine,
     )
     try:
-        _run(settings)
+        _run(settings, options.ready)
     except (SquareoffError, BadInput) as error:
         sys.stderr.write(f"squareoff worker: {error}\n")
         return 2
     return 0
 
 
-def _run(settings: WorkerSettings) -> None:
+def _run(settings: WorkerSettings, ready_file: Path | None) -> None:
     async def work() -> None:
         stop = asyncio.Event()
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
@@ -57,6 +61,8 @@ def _run(settings: WorkerSettings) -> None:
 
     def ready() -> None:
         print(READY, flush=True)
+        if ready_file is not None:
+            write_whole(ready_file, json.dumps({"pid": os.getpid()}))
         gc.collect()
         gc.freeze()  # what lives as long as the worker is not looked through again
         gc.set_threshold(50_000, 50, 50)  # and a stop-loss meets the collector a hundred times less often

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any
 
 from squareoff.core.events import Signal
 from squareoff.core.machine import CAUSE_LABEL, FINAL, STATE_LABEL, State
 from squareoff.core.outcomes import Answered, GateSaidNo, Limited, NotSent, Refused, Sent, Unknown
 from squareoff.core.run import Run
+from squareoff.core.strategy import Plan
 from squareoff.core.types import ClientOrderId
 
 Told = tuple[str, dict[str, Any]]
@@ -53,3 +55,15 @@ def of_answer(order: ClientOrderId, sent: Sent) -> Told:
         case Unknown(reason):
             text = f"no clear answer for {order}: {reason}; it may be live"
     return text, {"order": order, "outcome": type(sent).__name__}
+
+
+def of_edit(before: Plan, run: Run) -> Told:
+    names = [name for name in before.__slots__ if getattr(before, name) != getattr(run.plan, name)]
+    changes = {name: {"old": _shown(getattr(before, name)), "new": _shown(getattr(run.plan, name))} for name in names}
+    told = ", ".join(f"{name} {change['old']} -> {change['new']}" for name, change in changes.items())
+    level = "" if run.stop_price is None else f"; the stop-loss is at {run.stop_price:f} now"
+    return f"edited: {told}{level}", {"changes": changes}
+
+
+def _shown(value: object) -> str:
+    return value.isoformat() if isinstance(value, datetime) else str(value)

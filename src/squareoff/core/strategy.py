@@ -63,6 +63,10 @@ class Strategy:
     stop_loss: StopLoss
     product: Product = Product.MIS
     repeat: Repeat = Repeat.ONCE
+    until: date | None = None
+    """Of a repeating one: its last trading day. None: no end."""
+    revision: int = 0
+    """Raised by every edit."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -7,13 +7,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime
 
-from squareoff.adapters.licence import check_entry_move, check_licence, is_archived, refuse_start
+from squareoff.adapters.licence import (
+    check_entry_move,
+    check_licence,
+    is_archived,
+    refuse_entry,
+    refuse_start,
+    totals_of,
+)
 from squareoff.core.events import Event
+from squareoff.core.limits import AccountRules, DayTotals, Level, Limits
 from squareoff.core.orders import SlotPhase
 from squareoff.core.run import Run
 from squareoff.core.types import AccountId, Fence, RunId, StrategyId
+from squareoff.core.values import replace
 from squareoff.errors import BadInput, FenceLost, RecordsUnavailable
 from squareoff.ports import JournalEntry, WishRecord
 
@@ -36,6 +45,7 @@ class MemoryRecords:
         self.runs: dict[RunId, Run] = {}
         self._wishes: dict[int, tuple[AccountId, WishRecord]] = {}
         self._taken: dict[int, Fence] = {}
+        self._rules: dict[AccountId, AccountRules] = {}
         self._last_run_id = 0
         self._closed = False
 
@@ -67,6 +77,8 @@ class MemoryRecords:
         self.runs[run.plan.run_id] = run
 
     async def license_entry(self, run: Run, fence: Fence) -> bool:
+        self._check_fence(run.plan.account, fence)
+        refuse_entry(self._rules.get(run.plan.account, AccountRules()))
         return self._decide_entry(run, fence, SlotPhase.INTENT)
 
     async def void_entry(self, run: Run, fence: Fence) -> bool:
@@ -77,6 +89,24 @@ class MemoryRecords:
         if stored.version <= run.version:
             check_entry_move(run, stored.entry.phase)
             self.runs[run.plan.run_id] = run
+
+    async def rules(self, account: AccountId) -> AccountRules:
+        self._check_there()
+        return self._rules.get(account, AccountRules())
+
+    async def set_level(self, account: AccountId, level: Level, *, reason: str, by: str, at: datetime) -> None:
+        self._check_there()
+        rules = self._rules.get(account, AccountRules())
+        self._rules[account] = replace(rules, level=level, reason=reason, by=by, at=at)
+
+    def set_limits(self, account: AccountId, limits: Limits) -> None:
+        """As a user would through the command line."""
+        self._rules[account] = replace(self._rules.get(account, AccountRules()), limits=limits)
+
+    async def totals(self, account: AccountId, day: date) -> DayTotals:
+        self._check_there()
+        runs = [r for r in self.runs.values() if r.plan.account == account and r.plan.trading_day == day]
+        return totals_of(day, [run for run in runs if is_archived(run)])
 
     async def wishes(self, account: AccountId) -> Sequence[WishRecord]:
         self._check_there()

@@ -5,17 +5,19 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import date, datetime
 from typing import TypeVar
 
 from sqlalchemy import ColumnElement, and_, bindparam, exists, func, insert, select, update
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import IntegrityError
 
-from squareoff.adapters.licence import check_entry_move, check_licence, refuse_start
+from squareoff.adapters.licence import check_entry_move, check_licence, refuse_entry, refuse_start, totals_of
 from squareoff.adapters.sql.database import Database
-from squareoff.adapters.sql.rows import insert_run, load_runs, update_run
+from squareoff.adapters.sql.rows import insert_run, load_runs, rules_from, update_run, write_level
 from squareoff.adapters.sql.schema import accounts, install, leases, runs, slots, strategies, wishes
 from squareoff.adapters.sql.writer import Job, Writer
+from squareoff.core.limits import AccountRules, DayTotals, Level
 from squareoff.core.orders import SlotPhase
 from squareoff.core.run import Run
 from squareoff.core.types import AccountId, Fence, RunId, SlotName
@@ -100,6 +102,16 @@ class SqlRecords:
 
         await self._write(work)
 
+    async def rules(self, account: AccountId) -> AccountRules:
+        return await self._read(lambda connection: _rules(connection, account))
+
+    async def set_level(self, account: AccountId, level: Level, *, reason: str, by: str, at: datetime) -> None:
+        await self._write(lambda connection: write_level(connection, account, level, reason=reason, by=by, at=at))
+
+    async def totals(self, account: AccountId, day: date) -> DayTotals:
+        over = and_(runs.c.account == account, runs.c.trading_day == day, runs.c.archived)
+        return await self._read(lambda connection: totals_of(day, load_runs(connection, over)))
+
     async def wishes(self, account: AccountId) -> Sequence[WishRecord]:
         def work(connection: Connection) -> Sequence[WishRecord]:
             query = (
@@ -159,6 +171,8 @@ class SqlRecords:
             stored = _known(_stored(connection, run, fence), run)
             if asked_before and _is_ours(connection, run):
                 return True
+            if phase is SlotPhase.INTENT:
+                refuse_entry(_rules(connection, run.plan.account))
             if stored.version > run.version or not _move_entry(connection, run, fence, phase):
                 return False
             update_run(connection, run)
@@ -209,6 +223,13 @@ def _known(stored: _Stored | None, run: Run) -> _Stored:
     if stored is None:
         raise BadInput("run", f"run {run.plan.run_id} is not in the records", "it has to be added first")
     return stored
+
+
+_RULES = select(accounts).where(accounts.c.id == bindparam("of_account"))
+
+
+def _rules(connection: Connection, account: AccountId) -> AccountRules:
+    return rules_from(connection.execute(_RULES, {"of_account": account}).mappings().one())
 
 
 def _move_entry(connection: Connection, run: Run, fence: Fence, phase: SlotPhase) -> bool:

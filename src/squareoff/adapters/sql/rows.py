@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
 import msgspec
@@ -12,11 +13,13 @@ from sqlalchemy import ColumnElement, RowMapping, bindparam, func, insert, selec
 from sqlalchemy.engine import Connection
 
 from squareoff.adapters.licence import is_archived
-from squareoff.adapters.sql.schema import fills, orders, runs, slots
+from squareoff.adapters.sql.schema import accounts, fills, orders, runs, slots
+from squareoff.core.bad_input import BadInput
+from squareoff.core.limits import AccountRules, Level, Limits
 from squareoff.core.orders import Attempt, Slot, Stamp
 from squareoff.core.run import Run, StopSeen
 from squareoff.core.strategy import Plan, StopLoss, Strategy, Timing
-from squareoff.core.types import Fill, SlotName
+from squareoff.core.types import AccountId, Fill, SlotName
 from squareoff.ports import JournalEntry
 
 Values = dict[str, Any]
@@ -294,6 +297,8 @@ def strategy_values(strategy: Strategy) -> Values:
         "stop_loss_value": strategy.stop_loss.value,
         "product": strategy.product,
         "repeat": strategy.repeat,
+        "until": strategy.until,
+        "revision": strategy.revision,
         "removed": False,
     }
 
@@ -311,6 +316,24 @@ def strategy_from(row: RowMapping) -> Strategy:
         stop_loss=StopLoss(kind=row["stop_loss_kind"], value=row["stop_loss_value"]),
         product=row["product"],
         repeat=row["repeat"],
+        until=row["until"],
+        revision=row["revision"],
+    )
+
+
+def write_level(
+    connection: Connection, account: AccountId, level: Level, *, reason: str, by: str, at: datetime
+) -> None:
+    """Raises BadInput: there is no such account."""
+    values = {"level": level, "level_reason": reason, "level_by": by, "level_at": at}
+    if not connection.execute(update(accounts).where(accounts.c.id == account).values(values)).rowcount:
+        raise BadInput("account", f"there is no account {account!r}", "see `squareoff kill --help`")
+
+
+def rules_from(row: RowMapping) -> AccountRules:
+    limits = Limits(**{name: row[name] for name in Limits.__dataclass_fields__})
+    return AccountRules(
+        level=row["level"], reason=row["level_reason"], by=row["level_by"], at=row["level_at"], limits=limits
     )
 
 

@@ -27,11 +27,13 @@ from sqlalchemy import (
     Time,
     TypeDecorator,
     UniqueConstraint,
+    false,
     text,
 )
 from sqlalchemy.engine import Dialect
 
 from squareoff.core.events import Cause, Event
+from squareoff.core.limits import Level
 from squareoff.core.machine import State
 from squareoff.core.orders import AttemptPhase, SlotPhase
 from squareoff.core.strategy import Repeat, StopLossKind
@@ -146,6 +148,18 @@ accounts = Table(
     Column("id", Text, primary_key=True),
     Column("user_id", Id, ForeignKey("users.id"), nullable=False),
     Column("broker", Text, nullable=False),
+    # the kill switch: latched here until it is released by name
+    Column("level", Word(Level), nullable=False, server_default=Level.NORMAL.value),
+    Column("level_reason", Prose, nullable=False, server_default=""),
+    Column("level_by", Prose, nullable=False, server_default=""),
+    Column("level_at", Instant),
+    # limits; NULL: none
+    Column("max_order_qty", Exact),
+    Column("max_order_value", Exact),
+    Column("max_open_positions", Integer),
+    Column("max_orders_per_day", Integer),
+    Column("max_loss_per_day", Exact),
+    Column("square_off_at_loss", Boolean, nullable=False, server_default=false()),
 )
 
 leases = Table(
@@ -174,6 +188,9 @@ strategies = Table(
     Column("product", Word(Product), nullable=False),
     Column("repeat", Word(Repeat), nullable=False),
     Column("removed", Boolean, nullable=False),
+    Column("until", Date),  # of a repeating one: its last trading day; NULL: no end
+    Column("repeating", Boolean, nullable=False, server_default=false()),  # started, and not stopped since
+    Column("revision", BigInteger, nullable=False, server_default="0"),  # raised by every edit
     sqlite_autoincrement=True,
 )
 Index("uq_strategies_name", strategies.c.user_id, strategies.c.name, unique=True,

@@ -14,11 +14,20 @@ from sqlalchemy.engine import Connection
 
 from squareoff.adapters.licence import refuse_start
 from squareoff.adapters.sql.database import Database
-from squareoff.adapters.sql.rows import journal_from, journal_values, load_runs, strategy_from, strategy_values
+from squareoff.adapters.sql.rows import (
+    journal_from,
+    journal_values,
+    load_runs,
+    rules_from,
+    strategy_from,
+    strategy_values,
+    write_level,
+)
 from squareoff.adapters.sql.schema import accounts, journal, runs, strategies, wishes
 from squareoff.core.events import Event
+from squareoff.core.limits import AccountRules, Level, Limits
 from squareoff.core.run import Run
-from squareoff.core.strategy import Strategy
+from squareoff.core.strategy import Repeat, Strategy
 from squareoff.core.types import AccountId, RunId, StrategyId, UserId
 from squareoff.errors import BadInput
 from squareoff.ports import JournalEntry, JournalKind, WishRecord
@@ -77,15 +86,17 @@ class StrategyStore:
 
         Raises BadInput: there is no such strategy or account, the name is taken, or symbol or account would change
         under a run that is not closed."""
-        new = replace(strategy, user=self.user)
         with self._database.write() as connection:
-            old = self._by_id(connection, new.id)
+            old = self._by_id(connection, strategy.id)
+            new = replace(strategy, user=self.user, revision=old.revision + 1)
             if new.name != old.name:
                 self._check_name_free(connection, new.name)
             if (new.symbol, new.account) != (old.symbol, old.account):
                 self._check_account(connection, new.account)
                 _check_closed(connection, old)
             connection.execute(update(strategies).where(strategies.c.id == new.id).values(**strategy_values(new)))
+            if new.repeat is not Repeat.DAILY:
+                connection.execute(update(strategies).where(strategies.c.id == new.id).values(repeating=False))
             connection.execute(insert(journal).values(**journal_values(_edited(old, new, at))))
             return new
 
@@ -121,7 +132,9 @@ class StrategyStore:
         if event not in WISHES:
             raise BadInput("wish", f"{event} is not for people to ask", f"one of {', '.join(sorted(WISHES))}")
         with self._database.write() as connection:
-            self._by_id(connection, strategy_id)
+            of = self._by_id(connection, strategy_id)
+            goes_on = event is Event.START and of.repeat is Repeat.DAILY
+            connection.execute(update(strategies).where(strategies.c.id == strategy_id).values(repeating=goes_on))
             return _insert_wish(connection, strategy_id, event, at=at, by=by)
 
     def kill_all(self, *, at: datetime, by: str) -> tuple[WishRecord, ...]:
@@ -137,6 +150,62 @@ class StrategyStore:
             query = select(wishes.c.taken_by_fence).join(strategies)
             mine = query.where(wishes.c.id == wish_id, strategies.c.user_id == self.user)
             return connection.execute(mine).scalar() is not None
+
+    def repeating(self) -> tuple[tuple[Strategy, Run | None], ...]:
+        """Every repeating strategy that was started and not stopped since, each with its latest run."""
+        with self._database.read() as connection:
+            query = select(strategies).where(self._mine, strategies.c.repeating).order_by(strategies.c.id)
+            found = [strategy_from(row) for row in connection.execute(query).mappings()]
+            latest = {s.id: load_runs(connection, runs.c.strategy_id == s.id, latest=1) for s in found}
+        return tuple((strategy, next(iter(latest[strategy.id]), None)) for strategy in found)
+
+    def total_revision(self) -> int:
+        """Grows with every edit of any definition."""
+        with self._database.read() as connection:
+            total: int | None = connection.execute(select(func.sum(strategies.c.revision))).scalar()
+            return total or 0
+
+    def pending_wishes(self, strategy_id: StrategyId | None = None) -> tuple[WishRecord, ...]:
+        """What was asked for and not taken up by a worker yet, oldest first; None: of all our strategies."""
+        of = true() if strategy_id is None else wishes.c.strategy_id == strategy_id
+        query = select(wishes).join(strategies).where(wishes.c.taken_by_fence.is_(None), self._mine, of)
+        with self._database.read() as connection:
+            return tuple(
+                WishRecord(
+                    id=row["id"], strategy_id=row["strategy_id"], event=row["event"], at=row["at"], by=row["asked_by"]
+                )
+                for row in connection.execute(query.order_by(wishes.c.id)).mappings()
+            )
+
+    # --- accounts' rules ---
+
+    def rules(self, account: AccountId) -> AccountRules:
+        """Kill switch and limits. Raises BadInput: there is no such account of ours."""
+        with self._database.read() as connection:
+            self._check_account(connection, account)
+            row = connection.execute(select(accounts).where(accounts.c.id == account)).mappings().one()
+            return rules_from(row)
+
+    def set_level(self, account: AccountId, level: Level, *, reason: str, by: str, at: datetime) -> None:
+        """Press the kill switch, or release it with NORMAL. Raises BadInput."""
+        with self._database.write() as connection:
+            self._check_account(connection, account)
+            write_level(connection, account, level, reason=reason, by=by, at=at)
+            text = f"account {account}: the kill switch is now {level}, by {by}: {reason}"
+            entry = JournalEntry(at=at, account=account, kind=JournalKind.WISH, text=text)
+            connection.execute(insert(journal).values(**journal_values(entry)))
+
+    def set_limits(self, account: AccountId, limits: Limits, *, by: str, at: datetime) -> None:
+        """Raises BadInput: there is no such account of ours."""
+        values = {name: getattr(limits, name) for name in Limits.__dataclass_fields__}
+        with self._database.write() as connection:
+            self._check_account(connection, account)
+            connection.execute(update(accounts).where(accounts.c.id == account).values(values))
+            told = ", ".join(f"{name} {value}" for name, value in values.items() if value not in (None, False))
+            entry = JournalEntry(
+                at=at, account=account, kind=JournalKind.WISH, text=f"limits set by {by}: {told or 'none'}"
+            )
+            connection.execute(insert(journal).values(**journal_values(entry)))
 
     # --- what became of it ---
 
@@ -178,6 +247,14 @@ class StrategyStore:
         with self._database.read() as connection:
             rows = connection.execute(query.order_by(journal.c.seq).limit(limit)).mappings()
             return tuple((row["seq"], journal_from(row)) for row in rows)
+
+    def last_journal_instant(self) -> datetime | None:
+        """When the newest line was written (trading time); None without any."""
+        with self._database.read() as connection:
+            at: datetime | None = connection.execute(
+                select(journal.c.at).order_by(journal.c.seq.desc()).limit(1)
+            ).scalar()
+            return at
 
     # --- inside a transaction ---
 

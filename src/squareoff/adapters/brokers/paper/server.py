@@ -2,7 +2,9 @@
 
     POST   /orders                     place; answered once the ledger line is on the disk
     DELETE /orders/{client_order_id}   cancel what is open
-    GET    /orders, /orders/{client_order_id}, /positions
+    GET    /orders                     the day's book: what is open, and what happened in the last 24 hours
+    GET    /orders/{client_order_id}   any order
+    GET    /positions
     GET    /ledger                     the account's lines and their audit
     WS     /stream                     see `squareoff.adapters.paper_wire`
     POST   /control                    ticks, mischief, dropped streams
@@ -20,20 +22,21 @@ import os
 import signal
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
+from typing import Protocol
 
 import msgspec
 from aiohttp import web
 
-from squareoff.adapters.brokers.paper.book import BookRecord, DuplicateOrder, PaperBook
+from squareoff.adapters.brokers.paper.book import BookRecord, DuplicateOrder, PaperBook, Refused
 from squareoff.adapters.brokers.paper.ledger import Ledger, LedgerLine, audit, read_ledger
 from squareoff.adapters.brokers.paper.mischief import Kind, Mischief, Script
+from squareoff.adapters.brokers.paper.practice import Show
 from squareoff.adapters.brokers.paper.stream import Streams
-from squareoff.adapters.brokers.paper.tape import Tape
 from squareoff.adapters.paper_wire import STREAM_PATH, Instant, Refusal, decode_order, encode
-from squareoff.core.types import AccountId, ClientOrderId, Order, OrderReport, Symbol, Tick
+from squareoff.core.types import AccountId, BrokerOrderId, ClientOrderId, Order, OrderReport, Symbol, Tick
 from squareoff.errors import OrderRefused
 from squareoff.ports import Clock, Idempotency
 
@@ -41,9 +44,19 @@ HOST = "127.0.0.1"
 DEFAULT_ACCOUNTS: Mapping[str, AccountId] = {"paper": AccountId("paper")}
 """Token -> account."""
 LEDGER_FILE = "ledger.jsonl"
+DAY_BOOK = timedelta(hours=24)
+"""An order that is over stays in the list of orders for so long, in trading time. As venues do, but by the hour: a
+practice market has no end of day."""
 
 _REJECTED: tuple[Decimal, ...] = ()
 """A fill plan under which nothing ever fills."""
+
+
+class PriceSource(Protocol):
+    """Where ticks come from: a tape, a generated market."""
+
+    async def play(self, clock: Clock, show: Show) -> None:
+        """Call `show` with each tick when it happens; return when there are no more."""
 
 
 class ControlTick(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -70,6 +83,8 @@ _decode_control = msgspec.json.Decoder(Control).decode
 class _Account:
     id: AccountId
     book: PaperBook
+    changed_at: dict[BrokerOrderId, datetime]
+    """When something last happened to each order, in trading time."""
     hidden: set[ClientOrderId] = field(default_factory=set)
     silent: set[ClientOrderId] = field(default_factory=set)
     """Placed, but not shown yet."""
@@ -83,8 +98,8 @@ Handler = Callable[[web.Request, _Account], Awaitable[web.StreamResponse]]
 class PaperServer:
     """The broker process without its process. `start`, then `port` and `url` are known; `stop` ends it.
 
-    `show` is where ticks come in: from the tape, from /control, or from the caller. A tick is told to the feed's
-    listeners first and then fills what was placed before it.
+    `show` is where ticks come in: from `tape` (any source of prices), from /control, or from the caller. A tick is
+    told to the feed's listeners first and then fills what was placed before it.
     """
 
     def __init__(
@@ -92,7 +107,7 @@ class PaperServer:
         *,
         data: Path,
         clock: Clock,
-        tape: Tape | None = None,
+        tape: PriceSource | None = None,
         accounts: Mapping[str, AccountId] = DEFAULT_ACCOUNTS,
         mischief: Iterable[Mischief] = (),
         idempotency: Idempotency = Idempotency.NONE,
@@ -156,10 +171,10 @@ class PaperServer:
             self._runner = None
         self.ledger.close()
 
-    def show(self, tick: Tick) -> None:
-        """One tick happens."""
+    def show(self, tick: Tick, *, fills: bool = True) -> None:
+        """One tick happens. Unless `fills` only the feed is wrong: it is told, and no book hears of it."""
         self._streams.tell_tick(tick)
-        for account in self._accounts.values():
+        for account in self._accounts.values() if fills else ():
             changed = account.book.on_tick(tick)
             for report in changed:
                 self._after_fill(account, report)
@@ -168,16 +183,20 @@ class PaperServer:
 
     # -- the books
     def _open(self, account: AccountId, idempotency: Idempotency, allow_short: bool) -> _Account:
+        changed_at: dict[BrokerOrderId, datetime] = {}
+
         def record(what: BookRecord) -> None:
             self.ledger.append(LedgerLine(account=account, record=what))
+            _note(what, changed_at)
 
         book = PaperBook(idempotency=idempotency, allow_short=allow_short, on_record=record)
-        return _Account(id=account, book=book)
+        return _Account(id=account, book=book, changed_at=changed_at)
 
     def _read_back(self) -> None:
         for line in self.ledger.found.lines:
             if (account := self._accounts.get(line.account)) is not None:  # one may be absent today
                 account.book.apply(line.record)
+                _note(line.record, account.changed_at)
 
     def _after_fill(self, account: _Account, report: OrderReport) -> None:
         limit = account.cancel_rest_at.get(report.client_order_id)
@@ -319,10 +338,17 @@ class PaperServer:
 
     async def _get_orders(self, request: web.Request, account: _Account) -> web.StreamResponse:
         await self.ledger.durable()
-        return _json(self._visible_orders(account))
+        return _json(self._day_book(account))
 
-    def _visible_orders(self, account: _Account) -> list[OrderReport]:
-        return [report for report in account.book.orders() if self._is_visible(account, report.client_order_id)]
+    def _day_book(self, account: _Account) -> list[OrderReport]:
+        """The orders one may see that are open or were so within `DAY_BOOK`."""
+        since = self._clock.now() - DAY_BOOK
+        return [
+            report
+            for report in account.book.orders()
+            if (not report.status.is_terminal or account.changed_at[report.broker_order_id] >= since)
+            and self._is_visible(account, report.client_order_id)
+        ]
 
     async def _get_positions(self, request: web.Request, account: _Account) -> web.StreamResponse:
         await self.ledger.durable()
@@ -335,7 +361,7 @@ class PaperServer:
 
     async def _stream(self, request: web.Request, account: _Account) -> web.StreamResponse:
         await self.ledger.durable()
-        return await self._streams.serve(request, account.id, lambda: self._visible_orders(account))
+        return await self._streams.serve(request, account.id, lambda: self._day_book(account))
 
     async def _control(self, request: web.Request, account: _Account) -> web.StreamResponse:
         try:
@@ -362,6 +388,13 @@ class PaperServer:
         return _json({"status": "ok", "now": self._clock.now(), "pid": os.getpid(), "torn_bytes_at_start": torn})
 
 
+def _note(record: BookRecord, changed_at: dict[BrokerOrderId, datetime]) -> None:
+    if isinstance(record, Refused):
+        return  # it never became an order
+    # a fill is dated like its tick, and a tick may be dated wrongly: never back
+    changed_at[record.broker_order_id] = max(record.at, changed_at.get(record.broker_order_id, record.at))
+
+
 def _json(value: object) -> web.Response:
     return web.Response(body=encode(value), content_type="application/json")
 
@@ -385,7 +418,7 @@ async def run_server(
     *,
     data: Path,
     clock: Clock,
-    tape: Tape | None = None,
+    tape: PriceSource | None = None,
     accounts: Mapping[str, AccountId] = DEFAULT_ACCOUNTS,
     mischief: Iterable[Mischief] = (),
     idempotency: Idempotency = Idempotency.NONE,

@@ -1,0 +1,1 @@
+"""`squareoff up`: the processes that trade, watched over."""

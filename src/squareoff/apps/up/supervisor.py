@@ -1,0 +1,273 @@
+"""Starts what trades, and keeps it alive: the embedded Redis, the paper broker, the trading worker.
+
+If the supervisor itself is killed, worker and broker go on: a position is better watched by an orphan than by nobody.
+The next `squareoff up` on the folder ends them in order and takes over.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import socket
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from squareoff.apps.up.children import Child, end_process
+from squareoff.apps.up.market_place import MISCHIEF_NAME, TAPE_NAME
+from squareoff.config import Config
+from squareoff.core.definition import DEFAULT_ACCOUNT
+from squareoff.errors import AlreadyRunning, SquareoffError
+from squareoff.market import CLOCK_NAME, Market, MarketKind, write_whole
+
+if TYPE_CHECKING:
+    from squareoff.adapters.redis.server import RedisServer
+
+LOCK_NAME, STATUS_NAME, BROKER_NAME, WORKER_NAME = "up.lock", "up.json", "broker.json", "worker.json"
+READY_WITHIN_S = 60.0
+LOOK_EVERY_S = 0.1
+REDIS_PAUSE_S = 1.0
+
+Say = Callable[[str], None]
+
+
+class CannotStart(SquareoffError):
+    """A process did not become ready; the message has the last lines of its log."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    config: Config
+    market: Market
+    oddities: bool
+    request_timeout_s: float = 3.0
+    quarantine_s: float = 120.0
+
+
+class FolderLock:
+    """One `squareoff up` on a data folder. The kernel gives it back however the process ends."""
+
+    def __init__(self, config: Config) -> None:
+        config.run_folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._config = config
+        self._fd = os.open(config.run_folder / LOCK_NAME, os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            holder = os.pread(self._fd, 64, 0).decode(errors="replace").strip() or "another process"
+            os.close(self._fd)
+            raise AlreadyRunning(
+                f"squareoff up runs already on {config.data} (process {holder}); see `squareoff status`, "
+                "or name another folder with --data DIR"
+            ) from None
+        os.ftruncate(self._fd, 0)
+        os.pwrite(self._fd, f"{os.getpid()}\n".encode(), 0)
+
+    def release(self) -> None:
+        os.ftruncate(self._fd, 0)
+        fcntl.flock(self._fd, fcntl.LOCK_UN)
+        os.close(self._fd)
+
+
+class Supervisor:
+    def __init__(self, settings: Settings, say: Say) -> None:
+        self.settings, self._say = settings, say
+        config = settings.config
+        self._run, self._logs = config.run_folder, config.logs
+        self._redis: RedisServer | None = None
+        self._redis_url = config.redis_url
+        self._redis_again_s: float | None = None
+        self._port = free_port()
+        self.broker = Child(
+            name="the paper broker",
+            command=self._broker_command,
+            ready=self._run / BROKER_NAME,
+            log=self._logs / "broker.log",
+        )
+        self.worker = Child(
+            name="the trading worker",
+            command=self._worker_command,
+            ready=self._run / WORKER_NAME,
+            log=self._logs / "worker.log",
+        )
+
+    @property
+    def children(self) -> Sequence[Child]:
+        return self.broker, self.worker
+
+    @property
+    def broker_url(self) -> str:
+        return f"http://127.0.0.1:{self._port}"
+
+    @property
+    def redis_url(self) -> str:
+        return self._redis_url or ""
+
+    # ------------------------------------------------------------------ start and stop
+
+    def start(self) -> None:
+        """Redis, then the broker, then the worker, each when the one before can be used. Raises CannotStart."""
+        self._take_over()
+        if self.settings.config.redis_url is None:
+            self._start_redis()
+        for child in self.children:
+            child.start()
+            self._wait_ready(child)
+        self.tell()
+
+    def _start_redis(self) -> None:
+        from squareoff import wiring
+
+        self._redis = wiring.embedded_redis(self.settings.config.data / "redis")
+        self._redis.start()
+        self._redis_url = self._redis.url
+
+    def _wait_ready(self, child: Child) -> None:
+        from squareoff.apps.up.children import tail
+
+        until_s = time.monotonic() + READY_WITHIN_S
+        while not child.is_ready:
+            if child.pid is None:
+                raise CannotStart(f"{child.name} did not start; the last lines of {child.log}:\n{tail(child.log)}")
+            if time.monotonic() > until_s:
+                raise CannotStart(f"{child.name} was not ready within {READY_WITHIN_S:g} s; see {child.log}")
+            time.sleep(0.02)
+
+    def stop(self) -> None:
+        """The worker first, so that it can write its last words; it sells nothing by itself."""
+        for child in (self.worker, self.broker):
+            child.end()
+        if self._redis is not None:
+            self._redis.stop()
+        for name in (STATUS_NAME, WORKER_NAME):
+            (self._run / name).unlink(missing_ok=True)
+
+    # ------------------------------------------------------------------ watch
+
+    def look(self) -> None:
+        """Start again what died. Call it every `LOOK_EVERY_S`."""
+        before = [child.pid for child in self.children]
+        self._look_at_redis()
+        for child in self.children:
+            child.look(self._say)
+        if [child.pid for child in self.children] != before:
+            self.tell()
+
+    def _look_at_redis(self) -> None:
+        if self._redis is None or self._redis.is_alive():
+            return
+        now_s = time.monotonic()
+        if self._redis_again_s is None:
+            self._say(f"the embedded Redis died; it is started again in {REDIS_PAUSE_S:g} s; exits go on without it")
+            self._redis_again_s = now_s + REDIS_PAUSE_S
+        elif now_s >= self._redis_again_s:
+            self._redis_again_s = None
+            try:
+                self._redis.start()
+            except Exception as error:  # whatever it is: exits go on without Redis, and it is tried again
+                self._say(f"the embedded Redis does not start: {error}")
+
+    def tell(self) -> None:
+        """Write where everything is, for the other commands."""
+        about = {
+            "pid": os.getpid(),
+            "market": str(self.settings.market),
+            "speed": self.settings.market.speed,
+            "broker_url": self.broker_url,
+            "redis_url": self.redis_url,
+            "token": DEFAULT_ACCOUNT,
+            "processes": {
+                "supervisor": os.getpid(),
+                "broker": self.broker.pid,
+                "worker": self.worker.pid,
+                "redis": None if self._redis is None else self._redis.pid,
+            },
+            "deaths": {"broker": self.broker.deaths, "worker": self.worker.deaths},
+            "logs": str(self._logs),
+            "at": datetime.now(UTC).isoformat(),
+        }
+        write_whole(self._run / STATUS_NAME, json.dumps(about, indent=1))
+
+    # ------------------------------------------------------------------ commands
+
+    def _broker_command(self) -> Sequence[str]:
+        config, market = self.settings.config, self.settings.market
+        command = [sys.executable, "-m", "squareoff.adapters.brokers.paper", "--data", str(config.data / "broker")]
+        command += ["--port", str(self._port), "--ready", str(self._run / BROKER_NAME)]
+        command += ["--clock", str(self._run / CLOCK_NAME), "--mischief", str(self._run / MISCHIEF_NAME)]
+        if market.kind is MarketKind.FILE:
+            return [*command, "--tape", str(self._run / TAPE_NAME)]
+        command += ["--practice", str(market.seed)]
+        if config.reference.is_dir():
+            command += ["--instruments", str(config.reference)]
+        return [*command, "--practice-oddities"] if self.settings.oddities else command
+
+    def _worker_command(self) -> Sequence[str]:
+        settings = self.settings
+        command = [sys.executable, "-m", "squareoff.apps.worker", "--data", str(settings.config.data)]
+        command += ["--broker", self.broker_url, "--redis", self.redis_url]
+        command += ["--clock", str(self._run / CLOCK_NAME), "--ready", str(self._run / WORKER_NAME)]
+        command += ["--request-timeout", f"{settings.request_timeout_s:g}"]
+        return [*command, "--quarantine", f"{settings.quarantine_s:g}"]
+
+    # ------------------------------------------------------------------ what an `up` that was killed left behind
+
+    def _take_over(self) -> None:
+        """End an orphaned worker and broker in order: the worker first, it gives its account back."""
+        for pid, name in (
+            (worker_pid(self.settings.config), "trading worker"),
+            (orphaned_broker(self._run), "paper broker"),
+        ):
+            if pid is not None:
+                self._say(f"the {name} of an earlier `squareoff up` still runs (process {pid}): it is ended in order")
+                end_process(pid)
+
+
+def worker_pid(config: Config) -> int | None:
+    """The process that holds the account's file lock now, which is proof that it lives; None: nobody does."""
+    from squareoff import wiring
+
+    return wiring.lease_holder(config.data / "accounts", DEFAULT_ACCOUNT)
+
+
+def orphaned_broker(run_folder: Path) -> int | None:
+    """The paper broker that still answers at the address it once told; None: none does."""
+    try:
+        url = json.loads((run_folder / BROKER_NAME).read_text())["url"]
+        with urllib.request.urlopen(f"{url}/health", timeout=1) as answer:
+            return int(json.load(answer)["pid"])
+    except (OSError, ValueError, KeyError):
+        return None
+
+
+def running(config: Config) -> dict[str, Any] | None:
+    """What the running `up` of this folder told of itself; None if none runs."""
+    path = config.run_folder / LOCK_NAME
+    if not path.exists():
+        return None
+    fd = os.open(path, os.O_RDWR)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        with suppress(OSError, ValueError):
+            told: dict[str, Any] = json.loads((config.run_folder / STATUS_NAME).read_text())
+            return told
+        return {}
+    finally:
+        os.close(fd)
+    return None
+
+
+def free_port() -> int:
+    """One that nobody listens on now; the broker keeps it over its restarts."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
