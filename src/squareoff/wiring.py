@@ -16,9 +16,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 from zoneinfo import ZoneInfo
 
+from squareoff.config import Config
 from squareoff.core.bad_input import BadInput
-from squareoff.core.types import AccountId, StrategyId, Symbol
-from squareoff.ports import Clock, JournalKind, Records
+from squareoff.core.types import AccountId, RunId, StrategyId, Symbol, Tick
+from squareoff.market import ALL_DAY, CLOCK_NAME, Market, load_market
+from squareoff.ports import Clock, JournalKind, Planned, Records
 
 if TYPE_CHECKING:
     from redis import Redis
@@ -28,12 +30,13 @@ if TYPE_CHECKING:
     from squareoff.adapters.clock import PacedClock
     from squareoff.adapters.feeds.recorded import RecordedData
     from squareoff.adapters.redis.server import RedisServer
+    from squareoff.adapters.sql.backup import DatabaseLook
     from squareoff.adapters.sql.database import Database
     from squareoff.adapters.sql.strategies import StrategyStore
-    from squareoff.config import Config
-    from squareoff.core.instruments import Instrument, Instruments
+    from squareoff.core.instruments import Instruments
+    from squareoff.core.repeat import Turn
     from squareoff.core.run import Run
-    from squareoff.core.session import Calendar, ExchangeHours, Session
+    from squareoff.core.session import Calendar, ExchangeHours
     from squareoff.core.strategy import Plan, Strategy
     from squareoff.simulation.replay import World
 
@@ -41,7 +44,6 @@ _Word = TypeVar("_Word", bound=StrEnum)
 
 REPLAY_ACCOUNT = AccountId("replay")
 DATABASE_NAME = "squareoff.db"
-REFERENCE_NAME = "reference"
 REDIS_TIMEOUT_S = 0.25
 """How long a Redis that hangs is waited for. Exits do not wait for it at all."""
 
@@ -274,11 +276,17 @@ class ReferenceData:
     instruments: Instruments
     hours: Mapping[str, ExchangeHours]
     """By exchange."""
+    market: Market | None = None
+    """None: the real one, with its calendars."""
 
     def calendar(self, exchange: str) -> Calendar:
         """Raises BadInput or CalendarFileError."""
         from squareoff.adapters.reference_data import UnknownExchange, load_calendar
+        from squareoff.core.session import Calendar
 
+        if self.market is not None and (hours := self.hours.get(exchange)) is not None:
+            days = self.market.days
+            return Calendar.from_days(hours, days) if days else Calendar.always_open(hours)
         with _readable(self.folder / "calendars"):
             try:
                 return load_calendar(exchange, self.folder)
@@ -292,7 +300,29 @@ def reference_data(config: Config) -> ReferenceData:
 
     with _readable(config.reference / "instruments.csv"):
         instruments = load_instruments(config.reference)
-    return ReferenceData(folder=config.reference, instruments=instruments, hours=load_exchange_hours())
+    hours, market = load_exchange_hours(), load_market(config.run_folder)
+    if market is not None and not market.days:  # practice trades at every hour, and no broker squares off in it
+        hours = {
+            name: replace(each, regular=ALL_DAY, square_off={}, closing_auction=None, always_open=True)
+            for name, each in hours.items()
+        }
+    return ReferenceData(folder=config.reference, instruments=instruments, hours=hours, market=market)
+
+
+def trading_clock(config: Config) -> Clock:
+    """The clock that the processes of `squareoff up` go by in this folder; the real one if it never ran there."""
+    from squareoff.adapters.clock import PacedClock, SystemClock
+
+    market = load_market(config.run_folder)
+    if market is None or market.boot != this_boot():
+        return SystemClock()
+    return PacedClock(config.run_folder / CLOCK_NAME)
+
+
+def this_boot() -> str:
+    from squareoff.adapters.lease import boot_id
+
+    return boot_id()
 
 
 def zone_of(symbol: str) -> ZoneInfo:
@@ -313,11 +343,9 @@ def _readable(path: Path) -> Iterator[None]:
         raise BadInput("reference", f"{path} is not UTF-8 text", "save it as UTF-8") from error
 
 
-def now() -> datetime:
-    """Trading time of this machine, for those who only look."""
-    from squareoff.adapters.clock import SystemClock
-
-    return SystemClock().now()
+def now(config: Config) -> datetime:
+    """Trading time of this folder, for those who only look."""
+    return trading_clock(config).now()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -342,6 +370,7 @@ async def run_worker(settings: WorkerSettings, *, ready: Callable[[], None], sto
     import os
 
     from squareoff.adapters.alerts import TerminalAlerts
+    from squareoff.adapters.brake import FileBrake
     from squareoff.adapters.brokers.paper.client import FACTS, PaperBroker
     from squareoff.adapters.clock import PacedClock, SystemClock
     from squareoff.adapters.feeds.paper import PaperFeed
@@ -403,7 +432,7 @@ async def run_worker(settings: WorkerSettings, *, ready: Callable[[], None], sto
     )
     chaser = Chaser(engine=engine, clock=clock, broker=broker, spawn=loop.create_task)
     listener = Listener(board=board, clock=clock, notify=engine.notify, on_low=engine.on_low)
-    planner = RunPlanner(StrategyStore(database), records, settings.data / REFERENCE_NAME)
+    planner = RunPlanner(StrategyStore(database), records, Config(data=settings.data))
     keepers = Keepers(
         engine=engine,
         clock=clock,
@@ -412,8 +441,10 @@ async def run_worker(settings: WorkerSettings, *, ready: Callable[[], None], sto
         on_tick=listener.on_tick,
         records=records,
         runtime=runtime,
-        new_run=planner.new_run,
+        planner=planner,
+        brake=FileBrake(folder, account),
     )
+    await keepers.read_rules()  # before anything could be bought
     tasks = [loop.create_task(work) for work in keepers.first_loops()]
     try:
         await recover(
@@ -456,28 +487,202 @@ async def _until(stop: asyncio.Event, tasks: Sequence[asyncio.Task[None]]) -> No
 class RunPlanner:
     """Makes the run of a strategy for its next session."""
 
-    def __init__(self, strategies: StrategyStore, records: Records, reference: Path) -> None:
-        self._strategies, self._records, self._reference = strategies, records, reference
+    def __init__(self, strategies: StrategyStore, records: Records, config: Config) -> None:
+        self._strategies, self._records, self._config = strategies, records, config
+        self._revision, self._is_edit_open = -1, False
 
     async def new_run(self, strategy_id: StrategyId, now: datetime) -> Run:
         """Raises BadInput if there is no such strategy, or no session it fits in."""
-        from squareoff.core.definition import plan_for
         from squareoff.core.orders import order_key
         from squareoff.core.run import Run
 
         strategy = self._strategies.get(strategy_id)
-        session, instrument = self._market(strategy, now)
+        plan_of = self._planned(strategy, now)
         run_id = await self._records.next_run_id()
-        plan = plan_for(strategy, run_id=run_id, session=session, instrument=instrument)
-        return Run(plan=plan, key=order_key(self._records.install_id, run_id))
+        return Run(plan=plan_of(run_id), key=order_key(self._records.install_id, run_id))
 
-    def _market(self, strategy: Strategy, now: datetime) -> tuple[Session, Instrument]:
-        from squareoff.adapters.reference_data import load_calendar, load_instruments
-        from squareoff.core.definition import next_session_for
+    def _planned(self, strategy: Strategy, now: datetime) -> Callable[[RunId], Plan]:
+        from squareoff.core.definition import next_session_for, plan_for
+        from squareoff.core.strategy import Timing
 
         try:
-            instrument = load_instruments(self._reference).find(strategy.symbol)
-            calendar = load_calendar(instrument.exchange, self._reference)
-            return next_session_for(strategy, calendar, now), instrument
+            reference = reference_data(self._config)
+            instrument = reference.instruments.find(strategy.symbol)
+            session = next_session_for(strategy, reference.calendar(instrument.exchange), now)
         except (LookupError, ValueError, OSError) as error:  # unknown symbol, exchange or year; a file that is wrong
             raise BadInput(f"{strategy.name}: symbol", f"{strategy.symbol} cannot be planned: {error}") from error
+        timing = Timing() if reference.market is None else reference.market.timing
+        return lambda run_id: plan_for(strategy, run_id=run_id, session=session, instrument=instrument, timing=timing)
+
+    async def look(self, now: datetime, runs: Sequence[Run]) -> Planned:
+        """`ports.Planner`; SQL and files are read in a thread: a stop-loss does not wait for them."""
+        return await asyncio.to_thread(self._look, now, runs)
+
+    def _look(self, now: datetime, runs: Sequence[Run]) -> Planned:
+        repeating, revision = self._strategies.repeating(), self._strategies.total_revision()
+        look_at_edits = revision != self._revision or self._is_edit_open
+        if not repeating and not look_at_edits:
+            return Planned()
+        reference = reference_data(self._config)
+        plans = self._edits(reference, runs) if look_at_edits else {}
+        self._revision, self._is_edit_open = revision, bool(plans)
+        turns = {strategy.id: self._turn(reference, strategy, earlier, now) for strategy, earlier in repeating}
+        return Planned(
+            due=tuple(strategy_id for strategy_id, turn in turns.items() if turn.make),
+            waiting={strategy_id: turn.reason for strategy_id, turn in turns.items() if turn.is_trouble},
+            edited=plans,
+        )
+
+    def _turn(self, reference: ReferenceData, strategy: Strategy, earlier: Run | None, now: datetime) -> Turn:
+        from squareoff.core.repeat import Turn, turn_of
+
+        try:
+            calendar = reference.calendar(strategy.symbol.partition(":")[0])
+        except (BadInput, ValueError) as error:
+            return Turn(make=False, reason=str(error), is_trouble=True)
+        try:
+            instrument = reference.instruments.find(strategy.symbol)
+        except LookupError:
+            instrument = None
+        return turn_of(strategy, calendar, instrument, now, earlier)
+
+    def _edits(self, reference: ReferenceData, runs: Sequence[Run]) -> dict[RunId, Plan]:
+        """The plans of runs that do not say what their definition says now."""
+        from squareoff.core.edit import edited, replanned
+
+        by_id = {strategy.id: strategy for strategy in self._strategies.list()}
+        plans: dict[RunId, Plan] = {}
+        for run in runs:
+            if (strategy := by_id.get(run.plan.strategy_id)) is None:
+                continue
+            session = reference.calendar(run.plan.symbol.partition(":")[0]).session_on(run.plan.trading_day)
+            if session is None:
+                continue
+            plan = replanned(run.plan, strategy, session)
+            if edited(run, plan) is not run:
+                plans[run.plan.run_id] = plan
+        return plans
+
+
+# ------------------------------------------------------------------ looking at the set-up; backups
+
+
+def database_look(path: Path) -> DatabaseLook:
+    """Whether the database in the file `path` is ours, whole and can be written; it is not changed."""
+    from squareoff.adapters.sql.backup import look
+
+    return look(path)
+
+
+def newest_database_version() -> str:
+    """Four digits; of two, the greater text is the newer."""
+    from squareoff.adapters.sql.backup import NEWEST_VERSION
+
+    return NEWEST_VERSION
+
+
+def copy_database(source: Path, target: Path) -> str:
+    """Copy the database into the new file `target`, also while others write; returns its version. Raises
+    RecordsUnavailable."""
+    from squareoff.adapters.sql.backup import copy_database
+
+    return copy_database(source, target).version
+
+
+def put_copy_to_use(path: Path, *, install_id: str, at: datetime, text: str) -> None:
+    """Check a copy and make it the database of an installation of its own. Raises BadInput, RecordsUnavailable."""
+    from squareoff.adapters.sql.backup import put_to_use, verify
+
+    verify(path)
+    put_to_use(path, install_id=install_id, at=at, text=text)
+
+
+def redis_problem(redis_url: str) -> str | None:
+    """Why squareoff cannot use this Redis; None: it answers and fits. The address, which may hold a password, is not
+    in the text."""
+    from redis.exceptions import RedisError
+
+    from squareoff.adapters.redis.server import UnsuitableServer, check_server
+
+    try:
+        with redis_client(redis_url) as client:
+            check_server(client.info())
+    except UnsuitableServer as error:
+        return str(error)
+    except (RedisError, OSError, ValueError) as error:
+        return f"Redis does not answer ({type(error).__name__})"
+    return None
+
+
+def embedded_redis_problem(folder: Path) -> str | None:
+    """Start the Redis that comes with squareoff in the empty `folder` and stop it again; why that failed."""
+    from squareoff.adapters.redis.server import RedisServerError
+
+    try:
+        with embedded_redis(folder) as server:
+            return redis_problem(server.url)
+    except (RedisServerError, OSError) as error:
+        return str(error)
+
+
+def last_tick(redis_url: str, account: AccountId, symbol: Symbol) -> Tick | None:
+    """The last price of one symbol with its instant, as Redis has it; None while it is not there."""
+    from redis.exceptions import RedisError
+
+    from squareoff.adapters.redis.keys import prices_key
+
+    try:
+        with redis_client(redis_url) as client:
+            raw: bytes | None = client.hget(prices_key(account), symbol)
+    except (RedisError, OSError, ValueError):
+        return None
+    if raw is None:
+        return None
+    price, at = raw.decode().split()
+    return Tick(symbol, Decimal(price), datetime.fromisoformat(at))
+
+
+def now_real() -> datetime:
+    """The wall clock of this machine, UTC."""
+    from squareoff.adapters.clock import SystemClock
+
+    return SystemClock().now()
+
+
+def exchange_hours() -> Mapping[str, ExchangeHours]:
+    """The regular hours of every exchange squareoff knows."""
+    from squareoff.adapters.reference_data import load_exchange_hours
+
+    return load_exchange_hours()
+
+
+def last_journal_instant(config: Config) -> datetime | None:
+    """Trading time of the newest line of the journal; None without any."""
+    store = open_strategy_store(config)
+    try:
+        return store.last_journal_instant()
+    finally:
+        store.close()
+
+
+def lease_holder(folder: Path, account: AccountId) -> int | None:
+    """The process that works `account` now; None if none does."""
+    from squareoff.adapters.lease import holder
+
+    return holder(folder, account)
+
+
+def ring_bell(redis_url: str, account: AccountId | None = None) -> None:
+    """Tell the worker that a wish waits in SQL. Without a Redis it finds it by itself, a second later."""
+    from redis.exceptions import RedisError
+
+    from squareoff.adapters.redis.keys import bell_key
+    from squareoff.core.definition import DEFAULT_ACCOUNT
+
+    if not redis_url:
+        return
+    try:
+        with redis_client(redis_url) as client:
+            client.execute_command("XADD", bell_key(account or DEFAULT_ACCOUNT), "MAXLEN", "1", "*", "ring", "1")
+    except (RedisError, OSError, ValueError):
+        return
