@@ -50,10 +50,25 @@ class Clock(Protocol):
 class MarketFeed(Protocol):
     """Ticks of one source."""
 
-    async def run(self, symbols: Sequence[Symbol], on_tick: Callable[[Tick], None]) -> None:
+    async def run(
+        self, symbols: Sequence[Symbol], on_tick: Callable[[Tick], None], *, on_frame: Callable[[], None] | None = None
+    ) -> None:
         """Call `on_tick` for every tick of `symbols` from now on, in the order the source tells them.
 
-        Returns when the source ends or the connection is lost; the caller starts it again."""
+        `on_frame` is called before, for everything that comes: ticks, and signs of life where the source gives them.
+        So one that does not is taken for dead when nothing is traded.
+
+        Returns when the source ends or the connection is lost; the caller starts it again. Raises BrokerUnavailable
+        if no connection can be made."""
+
+
+class Quotes(Protocol):
+    """Last traded prices by request: the second source, for when the stream of ticks is silent."""
+
+    async def quotes(self, symbols: Sequence[Symbol]) -> Sequence[Tick]:
+        """The last trade of each of `symbols`, dated when it happened; one never traded or not known is left out.
+
+        One request, with a time-out. Raises BrokerUnavailable."""
 
 
 Gate = Callable[[], None]

@@ -20,7 +20,7 @@ from squareoff.config import Config
 from squareoff.core.bad_input import BadInput
 from squareoff.core.types import AccountId, RunId, StrategyId, Symbol, Tick
 from squareoff.market import ALL_DAY, CLOCK_NAME, Market, load_market
-from squareoff.ports import Clock, JournalKind, Planned, Records
+from squareoff.ports import Brake, Clock, JournalKind, Planned, Records
 
 if TYPE_CHECKING:
     from redis import Redis
@@ -49,6 +49,10 @@ REDIS_TIMEOUT_S = 0.25
 
 QUIET_S = 0.003
 """Bookkeeping goes on when no order has left for this long: a burst of stop-losses is sent first."""
+
+ALERTS_WITHIN_S = 3.0
+"""How long a worker that ends waits until its last alerts have left."""
+BEAT_S = 2.0
 
 
 class _NoAlerts:
@@ -369,7 +373,6 @@ async def run_worker(settings: WorkerSettings, *, ready: Callable[[], None], sto
     """
     import os
 
-    from squareoff.adapters.alerts import TerminalAlerts
     from squareoff.adapters.brake import FileBrake
     from squareoff.adapters.brokers.paper.client import FACTS, PaperBroker
     from squareoff.adapters.clock import PacedClock, SystemClock
@@ -380,6 +383,7 @@ async def run_worker(settings: WorkerSettings, *, ready: Callable[[], None], sto
     from squareoff.adapters.sql.database import Database
     from squareoff.adapters.sql.records import SqlRecords
     from squareoff.adapters.sql.strategies import StrategyStore
+    from squareoff.alerts_wiring import open_alerts, open_heartbeat
     from squareoff.chasing import Chaser
     from squareoff.core.board import Board
     from squareoff.core.orders import Stamp
@@ -397,6 +401,8 @@ async def run_worker(settings: WorkerSettings, *, ready: Callable[[], None], sto
     lease = FileLease(folder, account)
     lease.acquire()
     clock: Clock = SystemClock() if settings.clock_file is None else PacedClock(settings.clock_file)
+    alerts = open_alerts(settings.data, now=clock.now)
+    heartbeat = open_heartbeat(settings.data, alerts)
     database = Database.open(settings.data / DATABASE_NAME)
     records = SqlRecords(database)
     spool = FileSpool(folder / f"{account}.spool", lease.machine, lease.boot)
@@ -423,7 +429,7 @@ async def run_worker(settings: WorkerSettings, *, ready: Callable[[], None], sto
         broker=broker,
         gateway=Gateway(broker=broker, lease=lease, spool=spool, clock=clock),
         spool=spool,
-        alerts=TerminalAlerts(),
+        alerts=alerts,
         stamp=Stamp(fence=fence, machine=lease.machine, boot=lease.boot),
         set_timers=scheduler.set_timers,
         spawn=loop.create_task,
@@ -446,6 +452,7 @@ async def run_worker(settings: WorkerSettings, *, ready: Callable[[], None], sto
     )
     await keepers.read_rules()  # before anything could be bought
     tasks = [loop.create_task(work) for work in keepers.first_loops()]
+    tasks.append(loop.create_task(_beat(heartbeat.beat, board, clock)))
     try:
         await recover(
             account=account,
@@ -473,6 +480,16 @@ async def run_worker(settings: WorkerSettings, *, ready: Callable[[], None], sto
         database.close()
         spool.close()
         lease.release()
+        heartbeat.close()
+        await asyncio.to_thread(alerts.close, ALERTS_WITHIN_S)
+
+
+async def _beat(beat: Callable[[str], None], board: Board, clock: Clock) -> None:
+    """Tell whoever watches from outside that the loop which watches the stop-losses goes round."""
+    while True:
+        held = sum(1 for run in board.runs.values() if run.remaining_qty > 0)
+        beat(f"{len(board.runs)} runs, {held} of them hold something")
+        await clock.sleep(BEAT_S)
 
 
 async def _until(stop: asyncio.Event, tasks: Sequence[asyncio.Task[None]]) -> None:
@@ -686,3 +703,10 @@ def ring_bell(redis_url: str, account: AccountId | None = None) -> None:
             client.execute_command("XADD", bell_key(account or DEFAULT_ACCOUNT), "MAXLEN", "1", "*", "ring", "1")
     except (RedisError, OSError, ValueError):
         return
+
+
+def brake(config: Config, account: AccountId) -> Brake:
+    """The kill switch's file of an account."""
+    from squareoff.adapters.brake import FileBrake
+
+    return FileBrake(config.data / "accounts", account)

@@ -57,7 +57,7 @@ class Answer:
 
 @pytest.fixture
 def squareoff(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Squareoff:
-    monkeypatch.setattr(wiring, "now", lambda: MONDAY_MORNING)
+    monkeypatch.setattr(wiring, "now", lambda _: MONDAY_MORNING)
     data = tmp_path / "data"
     reference = data / "reference"
     reference.mkdir(parents=True)

@@ -205,7 +205,7 @@ def test_a_contract_that_expires_before_the_next_session_is_refused(
     refused: Refused, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The BUY of its last day has gone: the next one comes when it no longer trades."""
-    monkeypatch.setattr(wiring, "now", lambda: datetime(2026, 10, 27, 4, tzinfo=UTC))
+    monkeypatch.setattr(wiring, "now", lambda _: datetime(2026, 10, 27, 4, tzinfo=UTC))
     assert refused(symbol="NSE:OLD", qty="75").startswith("symbol: NSE:OLD expired on 2026-10-27; ")
 
 
@@ -283,7 +283,7 @@ def test_a_sell_in_the_closing_auction_is_warned_of_and_taken(squareoff: Squareo
 def test_a_year_without_a_calendar_is_warned_of_and_the_strategy_is_saved(
     squareoff: Squareoff, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(wiring, "now", lambda: datetime(2031, 1, 6, 2, tzinfo=UTC))
+    monkeypatch.setattr(wiring, "now", lambda _: datetime(2031, 1, 6, 2, tzinfo=UTC))
     answer = add(squareoff, "morning")
     assert answer.status == 0
     assert answer.errors.startswith("squareoff: note: No signed-off calendar for NSE 2031, so squareoff does not know")

@@ -61,7 +61,7 @@ def anything(tmp_path_factory: pytest.TempPathFactory) -> Any:
     (data / "reference").mkdir(parents=True)
     (data / "reference" / "instruments.csv").write_text(MARKET)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(wiring, "now", lambda: MONDAY_MORNING)
+        patch.setattr(wiring, "now", lambda _: MONDAY_MORNING)
         yield Squareoff(data)
 
 

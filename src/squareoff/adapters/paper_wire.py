@@ -56,6 +56,7 @@ class Refusal(msgspec.Struct, frozen=True, kw_only=True):
 
 encode = msgspec.json.Encoder().encode
 decode_frame = msgspec.json.Decoder(list[TickMessage | OrderMessage]).decode
+decode_quotes = msgspec.json.Decoder(list[TickMessage]).decode
 decode_order = msgspec.json.Decoder(Order).decode
 decode_report = msgspec.json.Decoder(OrderReport).decode
 decode_reports = msgspec.json.Decoder(list[OrderReport]).decode

@@ -15,16 +15,28 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from squareoff.apps import instruments_command, strategies_command, why_command
+from squareoff.apps import (
+    alerts_command,
+    backup_command,
+    completion_command,
+    daily_command,
+    doctor_command,
+    instruments_command,
+    status_command,
+    strategies_command,
+    why_command,
+)
 from squareoff.config import DATA_VARIABLE, REDIS_VARIABLE, Config, load_config
 from squareoff.core.bad_input import BadInput
 
 HELP = """Rule trading that keeps its word: bought once, sold once, out at the stop-loss.
 
 \b
-Add a strategy, look at it, and see what became of it:
+Add a strategy, start it, let it trade, and see what became of it:
   squareoff add morning NSE:INFY 50 --buy 09:20 --sell 15:10 --stop-loss 1.5%
-  squareoff list
+  squareoff start morning
+  squareoff up --market practice
+  squareoff status
   squareoff why morning
 
 \b
@@ -41,6 +53,7 @@ class _Commands(TyperGroup):
     def main(self, *args: Any, **extra: Any) -> Any:
         extra["standalone_mode"] = False
         extra["prog_name"] = "squareoff"
+        completion_command.answer_the_shell()
         sys.exit(_told(lambda: super(_Commands, self).main(*args, **extra)))
 
 
@@ -142,9 +155,21 @@ def _check_demo_ran(config: Config) -> None:
 
 
 strategies_command.register(app)
+daily_command.register(app)
+status_command.register(app)
 why_command.register(app)
 instruments_command.register(app)
-for _module in ("squareoff.apps.replay_command", "squareoff.apps.demo_command"):
+alerts_command.register(app)
+doctor_command.register(app)
+backup_command.register(app)
+completion_command.register(app)
+for _module in (
+    "squareoff.apps.replay_command",
+    "squareoff.apps.demo_command",
+    "squareoff.apps.up_command",
+    "squareoff.apps.kill_command",
+    "squareoff.apps.edit_command",
+):
     try:
         importlib.import_module(_module).register(app)
     except ModuleNotFoundError as error:

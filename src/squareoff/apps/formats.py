@@ -99,6 +99,7 @@ def strategy_row(strategy: Strategy) -> dict[str, Any]:
         "sell_time": strategy.sell_time.isoformat(),
         "stop_loss": str(strategy.stop_loss),
         "repeat": str(strategy.repeat),
+        "until": None if strategy.until is None else strategy.until.isoformat(),
         "product": str(strategy.product),
         "account": strategy.account,
     }

@@ -13,6 +13,7 @@ from zoneinfo import ZoneInfo
 
 import typer
 
+from squareoff.apps.completion_command import strategy_names
 from squareoff.apps.strategy_file import EXAMPLE, load_strategy_file
 from squareoff.config import Config
 from squareoff.core.bad_input import BadInput
@@ -44,8 +45,8 @@ below the average fill (1.5%) or points below it (20pts). Written out, the defau
 
 ADD_HELP = f"""Add a strategy, or all strategies of a TOML file.
 
-It is checked and saved. Nothing starts it in this version: `squareoff replay` plays it on recorded days, and
-`squareoff demo` shows runs.
+It is checked and saved. `squareoff start NAME` arms it for its next session, and `squareoff up` trades;
+`squareoff replay` plays it on recorded days first.
 
 {_FIELDS_HELP}
 
@@ -59,7 +60,7 @@ Examples:
 A file has one table for each strategy; if one is wrong, none is saved:
   {EXAMPLE.replace(chr(10), chr(10) + "  ").rstrip()}
 
-Also known in it: name, repeat, product, account. All of it is told in docs/strategies.md.
+Also known in it: name, repeat, until, product, account. All of it is told in docs/strategies.md.
 """
 
 
@@ -92,6 +93,7 @@ def _add(
     sell: Annotated[str | None, _option("--sell", "HH:MM", "When to sell, later the same day.")] = None,
     stop_loss: Annotated[str | None, _option("--stop-loss", "LEVEL", "1540, 1.5% or 20pts.")] = None,
     repeat: Annotated[str | None, _option("--repeat", "once|daily", f"[{DEFAULT_REPEAT}]")] = None,
+    until: Annotated[str | None, _option("--until", "YYYY-MM-DD", "Last trading day of one that repeats.")] = None,
     product: Annotated[str | None, _option("--product", "MIS|CNC|NRML", f"[{DEFAULT_PRODUCT}]")] = None,
     account: Annotated[str | None, _option("--account", "NAME", f"Which account trades. [{DEFAULT_ACCOUNT}]")] = None,
     price: Annotated[
@@ -108,6 +110,7 @@ def _add(
         "sell_time": sell,
         "stop_loss": stop_loss,
         "repeat": repeat,
+        "until": until,
         "product": product,
         "account": account,
     }
@@ -129,7 +132,7 @@ def _refuse_stray(extra: Sequence[str], positional: Iterable[str | None]) -> Non
         raise BadInput(extra[0], "is one word too many", "write add NAME SYMBOL QTY, then the options")
 
 
-_ADD_OPTIONS = ("--buy", "--sell", "--stop-loss", "--repeat", "--product", "--account", "--price", "--file")
+_ADD_OPTIONS = ("--buy", "--sell", "--stop-loss", "--repeat", "--until", "--product", "--account", "--price", "--file")
 
 
 def _refuse_beside_file(given: dict[str, str], price: str | None) -> None:
@@ -147,7 +150,7 @@ def _price(text: str | None) -> Decimal | None:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Market:
+class Market:
     """What the strategies are checked against."""
 
     reference: ReferenceData
@@ -187,7 +190,7 @@ class _Market:
 def _add_all(config: Config, drafts: Sequence[tuple[str, Draft]], *, price: Decimal | None) -> None:
     from squareoff import wiring
 
-    market = _Market(reference=wiring.reference_data(config), now=wiring.now(config))
+    market = Market(reference=wiring.reference_data(config), now=wiring.now(config))
     warnings = [text for where, draft in drafts for text in market.check(where, draft, price)]
     store = wiring.open_strategy_store(config)
     _check_known(store, drafts)
@@ -303,7 +306,9 @@ def standing(run: Run | None) -> str:
 
 
 def _show(
-    context: typer.Context, name: Annotated[str, typer.Argument(help="Name or id.")], as_json: Json = False
+    context: typer.Context,
+    name: Annotated[str, typer.Argument(help="Name or id.", autocompletion=strategy_names)],
+    as_json: Json = False,
 ) -> None:
     from squareoff import wiring
     from squareoff.apps.formats import print_json, run_row, strategy_row
@@ -357,7 +362,7 @@ def _print_orders(run: Run, zone: ZoneInfo) -> None:
 
 def _rm(
     context: typer.Context,
-    name: Annotated[str, typer.Argument(help="Name or id.")],
+    name: Annotated[str, typer.Argument(help="Name or id.", autocompletion=strategy_names)],
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
 ) -> None:
     from squareoff import wiring

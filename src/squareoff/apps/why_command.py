@@ -18,6 +18,7 @@ from zoneinfo import ZoneInfo
 
 import typer
 
+from squareoff.apps.completion_command import strategy_names
 from squareoff.apps.formats import clock, exact, local, money, plain, quantity, state_words, with_separators
 from squareoff.core.bad_input import BadInput
 from squareoff.core.events import MEANING, Cause, Event
@@ -568,7 +569,7 @@ def register(app: typer.Typer) -> None:
 
 def _why(
     context: typer.Context,
-    strategy: Annotated[str, typer.Argument(help="Name or id.")],
+    strategy: Annotated[str, typer.Argument(help="Name or id.", autocompletion=strategy_names)],
     run: Annotated[int | None, typer.Option("--run", metavar="N", help="Which run. [the latest]")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="JSON on standard output.")] = False,
     show_all: Annotated[bool, typer.Option("--all", help="The whole journal, with engine states.")] = False,

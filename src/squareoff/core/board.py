@@ -17,15 +17,20 @@ from squareoff.core.run import Run, slot_of
 from squareoff.core.types import ZERO, ClientOrderId, Exposure, Product, RunId, SlotName, Symbol, Tick
 
 NO_STOP = Decimal("-Infinity")
+NOTHING_BETWEEN = (ZERO, ZERO)
 
 
 class SymbolCell:
     """What a tick of one symbol has to look at."""
 
-    __slots__ = ("eager", "last", "run_ids", "stops", "top")
+    __slots__ = ("doubted", "eager", "high", "last", "low", "run_ids", "stops", "top")
 
     def __init__(self) -> None:
         self.last: Tick | None = None
+        self.low, self.high = NOTHING_BETWEEN
+        """A price strictly between is believed at once."""
+        self.doubted: tuple[Tick, str] | None = None
+        """A price that is hard to believe, and why: held back until the next one says whether it was true."""
         self.top = NO_STOP
         """The highest armed stop-loss; a price above it trips none."""
         self.stops: SortedList = SortedList()
@@ -191,6 +196,7 @@ def out_qty(run: Run) -> Decimal:
 
 
 __all__ = [
+    "NOTHING_BETWEEN",
     "NO_STOP",
     "Board",
     "SymbolCell",

@@ -26,7 +26,7 @@ DEFAULT_ACCOUNT = AccountId("paper")
 CLOSE_MARGIN = timedelta(minutes=15)
 """A SELL must be due at least this long before the session ends, so that an unfilled exit can still be chased."""
 
-FIELDS = ("name", "symbol", "quantity", "buy_time", "sell_time", "stop_loss", "repeat", "product", "account")
+FIELDS = ("name", "symbol", "quantity", "buy_time", "sell_time", "stop_loss", "repeat", "until", "product", "account")
 _REQUIRED = ("symbol", "quantity", "buy_time", "sell_time", "stop_loss")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,39}")
 _STOP_LOSS = re.compile(r"(?P<value>[+-]?\d+(\.\d+)?)\s*(?P<unit>%|pts|points|pt)?", re.ASCII)
@@ -49,6 +49,8 @@ class Draft:
     repeat: Repeat = DEFAULT_REPEAT
     product: Product = DEFAULT_PRODUCT
     account: AccountId = DEFAULT_ACCOUNT
+    until: date | None = None
+    """Of one that repeats: its last trading day."""
 
     def as_strategy(self, strategy_id: StrategyId, user: UserId) -> Strategy:
         return Strategy(
@@ -63,6 +65,7 @@ class Draft:
             stop_loss=self.stop_loss,
             product=self.product,
             repeat=self.repeat,
+            until=self.until,
         )
 
 
@@ -77,6 +80,7 @@ def read(fields: Mapping[str, object], *, where: str = "") -> Draft:
         if fields.get(key) in (None, ""):
             raise BadInput(f"{prefix}{key}", "is missing", f"every strategy needs one, for example {_EXAMPLE[key]}")
     symbol = _symbol(fields["symbol"], prefix)
+    repeat = _one_of(Repeat, fields.get("repeat", DEFAULT_REPEAT), f"{prefix}repeat")
     return Draft(
         name=_name(fields.get("name") or _name_from(symbol), prefix),
         symbol=symbol,
@@ -84,7 +88,8 @@ def read(fields: Mapping[str, object], *, where: str = "") -> Draft:
         buy_time=_time(fields["buy_time"], f"{prefix}buy_time"),
         sell_time=_time(fields["sell_time"], f"{prefix}sell_time"),
         stop_loss=_stop_loss(fields["stop_loss"], prefix),
-        repeat=_one_of(Repeat, fields.get("repeat", DEFAULT_REPEAT), f"{prefix}repeat"),
+        repeat=repeat,
+        until=_until(fields.get("until"), repeat, f"{prefix}until"),
         product=_one_of(Product, _upper(fields.get("product", DEFAULT_PRODUCT)), f"{prefix}product"),
         account=AccountId(_name(fields.get("account", DEFAULT_ACCOUNT), prefix, field="account")),
     )
@@ -364,6 +369,19 @@ def _time(value: object, field: str) -> time:
         if hour < 24 and minute < 60 and second < 60:
             return time(hour, minute, second)
     raise BadInput(field, f"{_shown(value)} is not a time", 'write the exchange\'s wall-clock time, like "09:20"')
+
+
+def _until(value: object, repeat: Repeat, field: str) -> date | None:
+    if value in (None, ""):
+        return None
+    if repeat is not Repeat.DAILY:
+        raise BadInput(field, "is only for a strategy that repeats", 'add repeat = "daily", or leave it out')
+    if isinstance(value, date) and not isinstance(value, datetime):
+        return value
+    try:
+        return date.fromisoformat(str(value).strip())
+    except ValueError:
+        raise BadInput(field, f"{_shown(value)} is not a day", 'write it like "2026-12-31"') from None
 
 
 def _stop_loss(value: object, prefix: str) -> StopLoss:

@@ -1,22 +1,25 @@
-"""Ticks of the paper broker's server."""
+"""Prices of the paper broker's server: ticks as they happen, and quotes when asked."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from urllib.parse import urlsplit
+from urllib.parse import urlencode, urlsplit
 
 import aiohttp
 import msgspec
 
-from squareoff.adapters.paper_wire import STREAM_PATH, Subscription, TickMessage, decode_frame, encode
+from squareoff.adapters.brokers.wire import HttpClient, NoAnswer, NotConnected
+from squareoff.adapters.paper_wire import STREAM_PATH, Subscription, TickMessage, decode_frame, decode_quotes, encode
 from squareoff.core.types import Symbol, Tick
 from squareoff.errors import BrokerUnavailable
 
 _CONNECT_S = 3.0
 _HEARTBEAT_S = 5.0
 """A stream from which not even a pong comes for this long has ended."""
+_ANSWER_S = 2.0
+"""A quote that takes longer is not worth waiting for: the next may be quicker."""
 
 
 class PaperFeed:
@@ -64,6 +67,32 @@ class PaperFeed:
                 raise BrokerUnavailable(f"no stream of prices: {error}") from error
             async with socket:
                 yield socket
+
+
+class PaperQuotes:
+    """`ports.Quotes` of the server at `url`, over a connection that is kept."""
+
+    def __init__(self, url: str, *, token: str = "paper", timeout_s: float = _ANSWER_S) -> None:
+        parts = urlsplit(url)
+        if parts.scheme != "http" or parts.hostname is None or parts.port is None:
+            raise ValueError(f"expected http://host:port, not {url!r}")
+        headers = {"Authorization": f"Bearer {token}"}
+        self._http = HttpClient(parts.hostname, parts.port, headers=headers, timeout_s=timeout_s)
+
+    async def quotes(self, symbols: Sequence[Symbol]) -> Sequence[Tick]:
+        try:
+            response = await self._http.request("GET", f"/quotes?{urlencode([('symbol', each) for each in symbols])}")
+        except (NotConnected, NoAnswer) as error:
+            raise BrokerUnavailable(f"no quotes: {error}") from error
+        if response.status != 200:
+            raise BrokerUnavailable(f"no quotes: the broker answered {response.status}")
+        try:
+            return [Tick(each.symbol, each.price, each.at) for each in decode_quotes(response.body)]
+        except msgspec.DecodeError as error:
+            raise BrokerUnavailable(f"the quotes cannot be read: {error}") from error
+
+    async def close(self) -> None:
+        await self._http.close()
 
 
 def _ticks(frame: aiohttp.WSMessage) -> list[Tick]:

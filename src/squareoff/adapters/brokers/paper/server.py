@@ -5,6 +5,7 @@
     GET    /orders                     the day's book: what is open, and what happened in the last 24 hours
     GET    /orders/{client_order_id}   any order
     GET    /positions
+    GET    /quotes?symbol=...          the last trade of each symbol asked for, as far as there was one
     GET    /ledger                     the account's lines and their audit
     WS     /stream                     see `squareoff.adapters.paper_wire`
     POST   /control                    ticks, mischief, dropped streams
@@ -35,7 +36,7 @@ from squareoff.adapters.brokers.paper.ledger import Ledger, LedgerLine, audit, r
 from squareoff.adapters.brokers.paper.mischief import Kind, Mischief, Script
 from squareoff.adapters.brokers.paper.practice import Show
 from squareoff.adapters.brokers.paper.stream import Streams
-from squareoff.adapters.paper_wire import STREAM_PATH, Instant, Refusal, decode_order, encode
+from squareoff.adapters.paper_wire import STREAM_PATH, Instant, Refusal, TickMessage, decode_order, encode
 from squareoff.core.types import AccountId, BrokerOrderId, ClientOrderId, Order, OrderReport, Symbol, Tick
 from squareoff.errors import OrderRefused
 from squareoff.ports import Clock, Idempotency
@@ -119,6 +120,7 @@ class PaperServer:
         self._tape = tape
         self._script = Script(mischief)
         self._streams = Streams()
+        self._last_trades: dict[Symbol, Tick] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._runner: web.AppRunner | None = None
         self.ended = asyncio.Event()
@@ -147,6 +149,7 @@ class PaperServer:
                 web.get("/orders", self._for_account(self._get_orders)),
                 web.get("/orders/{client_order_id}", self._for_account(self._get_order)),
                 web.get("/positions", self._for_account(self._get_positions)),
+                web.get("/quotes", self._for_account(self._get_quotes)),
                 web.get("/ledger", self._for_account(self._get_ledger)),
                 web.get(STREAM_PATH, self._for_account(self._stream)),
                 web.post("/control", self._for_account(self._control)),
@@ -174,6 +177,8 @@ class PaperServer:
     def show(self, tick: Tick, *, fills: bool = True) -> None:
         """One tick happens. Unless `fills` only the feed is wrong: it is told, and no book hears of it."""
         self._streams.tell_tick(tick)
+        if fills:
+            self._last_trades[tick.symbol] = tick
         for account in self._accounts.values() if fills else ():
             changed = account.book.on_tick(tick)
             for report in changed:
@@ -353,6 +358,10 @@ class PaperServer:
     async def _get_positions(self, request: web.Request, account: _Account) -> web.StreamResponse:
         await self.ledger.durable()
         return _json(account.book.positions())
+
+    async def _get_quotes(self, request: web.Request, account: _Account) -> web.StreamResponse:
+        asked = (self._last_trades.get(Symbol(symbol)) for symbol in request.query.getall("symbol", []))
+        return _json([TickMessage(symbol=t.symbol, price=t.price, at=t.at) for t in asked if t is not None])
 
     async def _get_ledger(self, request: web.Request, account: _Account) -> web.StreamResponse:
         await self.ledger.durable()

@@ -1,0 +1,307 @@
+"""Everything that `squareoff status` shows, read once: strategies in order of need, and who guards what is held."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from decimal import Decimal
+from enum import IntEnum
+from typing import TYPE_CHECKING, Any
+from zoneinfo import ZoneInfo
+
+from squareoff.apps.status.next_action import (
+    EXPOSED,
+    buy_words,
+    day_words,
+    gain,
+    held_words,
+    next_action,
+    planned,
+    result_words,
+)
+from squareoff.config import Config
+from squareoff.core.bad_input import BadInput
+from squareoff.core.definition import DEFAULT_ACCOUNT, DEFAULT_EXCHANGE
+from squareoff.core.events import Event
+from squareoff.core.machine import CAUSE_LABEL, FINAL, STATE_LABEL, State
+from squareoff.core.run import Run
+from squareoff.core.strategy import Strategy
+from squareoff.core.types import StrategyId, Symbol, Tick
+
+if TYPE_CHECKING:
+    from squareoff.adapters.sql.strategies import StrategyStore
+    from squareoff.market import Market
+    from squareoff.ports import WishRecord
+    from squareoff.wiring import ReferenceData
+
+AGES_AT_MOST = 5
+"""Of so many held symbols, those nearest to their stop-loss, Redis is asked for the age of the price."""
+OLD_FEED_S = 5.0
+"""As the worker judges it: silent for longer while something is held is an alarm."""
+_RUNS_OF_A_DAY = 100
+
+
+class Need(IntEnum):
+    """Who needs a person first stands first."""
+
+    FAILED = 0
+    HOLDING = 1
+    WAITING = 2
+    DONE = 3
+    NOT_STARTED = 4
+
+    @property
+    def word(self) -> str:
+        return self.name.lower()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Row:
+    """One strategy. `stop_distance`: how far the last price is above the stop-loss, in percent of that price."""
+
+    strategy: Strategy
+    need: Need
+    words: str
+    next: str = ""
+    run: Run | None = None
+    zone: ZoneInfo
+    last_price: Decimal | None = None
+    gain: Decimal | None = None
+
+    @property
+    def is_held(self) -> bool:
+        return self.need in (Need.FAILED, Need.HOLDING)
+
+    @property
+    def stop_distance(self) -> Decimal | None:
+        stop = None if self.run is None else self.run.stop_price
+        if stop is None or not self.last_price or not self.is_held:
+            return None
+        return (self.last_price - stop) / self.last_price * 100
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Picture:
+    """All of it at `now` (trading time, UTC). `feed_age_s`: real seconds since the oldest price that guards
+    something held, or None where there is none to ask for."""
+
+    now: datetime
+    zone: ZoneInfo
+    market: str | None
+    speed: float
+    up: Mapping[str, Any] | None
+    worker: int | None
+    feed_age_s: float | None
+    rows: Sequence[Row]
+    alarms: Sequence[str] = ()
+
+    @property
+    def guard(self) -> str:
+        """Who watches the stop-losses."""
+        return "squareoff" if self.worker is not None else "nobody"
+
+
+@dataclass(kw_only=True)
+class Viewer:
+    """Draws the picture again and again from one store, and reads again only what can have changed."""
+
+    config: Config
+    store: StrategyStore
+    reference: ReferenceData
+    market: Market | None
+    only: StrategyId | None = None
+    _open_before: frozenset[int] | None = None
+    _done: tuple[Run, ...] = ()
+    _repeating: frozenset[StrategyId] = frozenset()
+    """Those that are started anew on every trading day."""
+    _zones: dict[str, ZoneInfo] = field(default_factory=dict)
+
+    @classmethod
+    def open(cls, config: Config, name: str | None) -> Viewer:
+        """Raises BadInput: no such strategy, or files of the market that cannot be read."""
+        from squareoff import wiring
+        from squareoff.apps.strategies_command import find_strategy
+        from squareoff.market import load_market
+
+        store = wiring.open_strategy_store(config)
+        return cls(
+            config=config,
+            store=store,
+            reference=wiring.reference_data(config),
+            market=load_market(config.run_folder),
+            only=None if name is None else find_strategy(store, name).id,
+        )
+
+    def look(self) -> Picture:
+        from squareoff import wiring
+        from squareoff.apps.up.supervisor import running, worker_pid
+
+        config, now = self.config, wiring.now(self.config)
+        up, worker = running(config), worker_pid(config)
+        redis_url = (up or {}).get("redis_url") or (config.redis_url if worker is not None else None)
+        prices = wiring.last_prices(redis_url, DEFAULT_ACCOUNT) if redis_url else {}
+        rows = self._rows(now, prices)
+        shown = [row for row in rows if self.only is None or row.strategy.id == self.only]
+        return Picture(
+            now=now,
+            zone=self._zone(rows[0].strategy.symbol if rows else f"{DEFAULT_EXCHANGE}:"),
+            market=None if self.market is None else str(self.market),
+            speed=self._speed,
+            up=up,
+            worker=worker,
+            feed_age_s=self._feed_age_s(redis_url, rows, now),
+            rows=shown,
+            alarms=alarms(rows, is_up=up is not None, worker=worker),
+        )
+
+    @property
+    def _speed(self) -> float:
+        return 1.0 if self.market is None else self.market.speed
+
+    def _rows(self, now: datetime, prices: Mapping[Symbol, Decimal]) -> list[Row]:
+        open_runs = self.store.open_runs()
+        done = self._runs_of_today(open_runs)
+        pending = {wish.strategy_id: wish for wish in self.store.pending_wishes()}
+        latest = {run.plan.strategy_id: run for run in sorted((*done, *open_runs), key=_is_open_then_newest)}
+        strategies = {strategy.id: strategy for strategy in self.store.list()}
+        for run in open_runs:
+            if not run.is_closed and run.plan.strategy_id not in strategies:
+                strategies[run.plan.strategy_id] = _removed(run, self._zone(run.plan.symbol))
+        rows = [
+            self._row(strategy, latest.get(id_), pending.get(id_), now, prices) for id_, strategy in strategies.items()
+        ]
+        return sorted(rows, key=_order)
+
+    def _runs_of_today(self, open_runs: Sequence[Run]) -> tuple[Run, ...]:
+        """The newest runs, read again only when a run came or went."""
+        ids = frozenset(int(run.plan.run_id) for run in open_runs)
+        if ids != self._open_before:
+            self._done, self._open_before = self.store.runs(limit=_RUNS_OF_A_DAY), ids
+            self._repeating = frozenset(strategy.id for strategy, _ in self.store.repeating())
+        return self._done
+
+    def _row(
+        self,
+        strategy: Strategy,
+        run: Run | None,
+        wish: WishRecord | None,
+        now: datetime,
+        prices: Mapping[Symbol, Decimal],
+    ) -> Row:
+        zone, price = self._zone(strategy.symbol), prices.get(strategy.symbol)
+        if run is not None and not run.is_closed:
+            need = Need.WAITING if run.exposure not in EXPOSED else Need.FAILED if run.state in FINAL else Need.HOLDING
+            asked = "" if wish is None or wish.event is Event.START else f"; {wish.event} waits for the worker"
+            return Row(
+                strategy=strategy,
+                need=need,
+                words=_state_words(run) + asked,
+                next=next_action(run, zone),
+                run=run,
+                zone=zone,
+                last_price=price,
+                gain=gain(run, price),
+            )
+        if wish is not None and wish.event is Event.START:
+            words = "start saved, waits for `squareoff up`"
+            return Row(strategy=strategy, need=Need.WAITING, words=words, next=self._planned(strategy, now), zone=zone)
+        if run is not None and run.plan.trading_day == now.astimezone(zone).date():
+            again = self._planned(strategy, now) if strategy.id in self._repeating else ""
+            return Row(
+                strategy=strategy,
+                need=Need.DONE,
+                words=result_words(run),
+                next=again,
+                run=run,
+                zone=zone,
+                last_price=price,
+                gain=run.pnl_gross,
+            )
+        if strategy.id in self._repeating:
+            words = "daily, not made ready for its next day yet"
+            return Row(strategy=strategy, need=Need.WAITING, words=words, next=self._planned(strategy, now), zone=zone)
+        return Row(strategy=strategy, need=Need.NOT_STARTED, words="not started", run=run, zone=zone)
+
+    def _planned(self, strategy: Strategy, now: datetime) -> str:
+        try:
+            plan = planned(strategy, self.reference, now)
+        except BadInput as error:
+            return str(error)
+        return f"{buy_words(plan, self._zone(plan.symbol))} on {day_words(plan.trading_day)}"
+
+    def _feed_age_s(self, redis_url: str | None, rows: Iterable[Row], now: datetime) -> float | None:
+        from squareoff import wiring
+
+        held = [row.strategy.symbol for row in rows if row.is_held]
+        armed = [row.strategy.symbol for row in rows if row.need is Need.WAITING and row.run is not None]
+        if not redis_url:
+            return None
+        ticks = [wiring.last_tick(redis_url, DEFAULT_ACCOUNT, symbol) for symbol in (held or armed)[:AGES_AT_MOST]]
+        ages = [_age_s(tick, now) / self._speed for tick in ticks if tick is not None]
+        return max(ages) if held and ages else min(ages, default=None)
+
+    def _zone(self, symbol: str) -> ZoneInfo:
+        from squareoff import wiring
+
+        exchange = symbol.partition(":")[0]
+        if exchange not in self._zones:
+            self._zones[exchange] = wiring.zone_of(symbol)
+        return self._zones[exchange]
+
+
+def alarms(rows: Iterable[Row], *, is_up: bool, worker: int | None) -> list[str]:
+    """What a person must know first: something is held, and whoever should guard it does not live."""
+    held = [f"{row.strategy.name} holds {held_words(row.run)}" for row in rows if row.is_held and row.run is not None]
+    if not held:
+        return []
+    what = "; ".join(held)
+    if worker is None and is_up:
+        return [f"NOBODY GUARDS IT NOW: the trading worker is dead, `squareoff up` starts it again. {what}"]
+    if worker is None:
+        return [f"NOBODY GUARDS IT: `squareoff up` does not run. Start it, or close it at your broker. {what}"]
+    if not is_up:
+        text = f"`squareoff up` was killed; its worker (process {worker}) still guards, but nobody would start it again"
+        return [f"{text}. Run `squareoff up` now. {what}"]
+    return []
+
+
+def _removed(run: Run, zone: ZoneInfo) -> Strategy:
+    """A strategy that was taken out of the list, and an order of it filled late after all: it is not hidden."""
+    plan = run.plan
+    return Strategy(
+        id=plan.strategy_id,
+        user=plan.user,
+        account=plan.account,
+        name=plan.name,
+        symbol=plan.symbol,
+        quantity=plan.quantity,
+        buy_time=plan.buy_at.astimezone(zone).time(),
+        sell_time=plan.sell_at.astimezone(zone).time(),
+        stop_loss=plan.stop_loss,
+        product=plan.product,
+    )
+
+
+def _state_words(run: Run) -> str:
+    label = STATE_LABEL[run.state]
+    return f"{label}: {CAUSE_LABEL[run.cause]}" if run.state is State.FAILED and run.cause else label
+
+
+def _is_open_then_newest(run: Run) -> tuple[bool, int]:
+    """The last of a strategy in this order is the one to show."""
+    return not run.is_closed, run.plan.run_id
+
+
+def _order(row: Row) -> tuple[int, Decimal | float, int]:
+    """In a group: nearest to the stop-loss first, not known before all; by BUY time; by id."""
+    within: Decimal | float = 0.0
+    if row.is_held:
+        within = float("-inf") if row.stop_distance is None else row.stop_distance
+    elif row.need is Need.WAITING:
+        within = float("inf") if row.run is None else row.run.plan.buy_at.timestamp()
+    return row.need, within, row.strategy.id
+
+
+def _age_s(tick: Tick, now: datetime) -> float:
+    return max(0.0, (now - tick.at).total_seconds())
