@@ -8,13 +8,13 @@ import subprocess
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 5.0
-"""Before a process that died is started again: doubling each time it dies young."""
-YOUNG_S = 30.0
-"""One that lived for longer begins with the first pause again."""
+"""Before a process that died is started again: doubling each time it dies before it was of use."""
+YOUNG_S = 1.0
+"""One that was of use for longer begins with the first pause again: while it is away nobody watches the position."""
 END_WITHIN_S = 15.0
 """A process that was asked to end and does not is killed after this."""
 LOG_TAIL_LINES = 8
@@ -33,10 +33,9 @@ class Child:
     log: Path
     process: subprocess.Popen[bytes] | None = None
     deaths: int = 0
-    _started_s: float = 0.0
+    _ready_since_s: float | None = None
     _pause_s: float = FIRST_PAUSE_S
     _start_again_s: float | None = None
-    _log_shown: int = field(default=0, repr=False)
 
     @property
     def pid(self) -> int | None:
@@ -49,7 +48,7 @@ class Child:
     def start(self) -> None:
         self.ready.unlink(missing_ok=True)
         self._start_again_s = None
-        self._started_s = time.monotonic()
+        self._ready_since_s = None
         _keep_small(self.log)
         with self.log.open("ab") as log:
             # a group of its own: Ctrl-C at the terminal is for `up`, which then asks and ends the others in order
@@ -64,9 +63,11 @@ class Child:
             if now_s >= self._start_again_s:
                 self.start()
             return
+        if self._ready_since_s is None and self.ready.exists():
+            self._ready_since_s = now_s
         if self.process is None or (status := self.process.poll()) is None:
             return
-        if now_s - self._started_s > YOUNG_S:
+        if self._ready_since_s is not None and now_s - self._ready_since_s > YOUNG_S:
             self._pause_s = FIRST_PAUSE_S
         self.deaths += 1
         self._start_again_s = now_s + self._pause_s
