@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 SRC = Path(__file__).parents[1] / "src" / "squareoff"
-MOVERS = {"engine", "chasing", "gateway", "listener", "precedence", "scheduler", "recovery", "keepers"}
+MOVERS = {"engine", "chasing", "feeding", "gateway", "listener", "mornings", "precedence", "scheduler", "recovery", "keepers"}
 NEEDS = {"ports", "errors"}
 
 CLOCK_AND_DICE = {
@@ -22,6 +22,7 @@ CLOCK_AND_DICE = {
 }
 READS_TIME = {
     "adapters/clock.py": "this is the place",
+    "adapters/dice.py": "this is the other one",
     "adapters/redis/server.py": "deadlines of a server process: no trading time is involved",
     "adapters/redis/launcher.py": "a process of its own that only watches its parent",
     "adapters/lease.py": "draws the machine's id once",

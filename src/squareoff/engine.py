@@ -291,6 +291,15 @@ class Engine:
             elif self._clock.monotonic_s() - self._told_s["exposed", run.plan.run_id] >= RING_EVERY_S:
                 self._tell_exposure(run, "still open")
 
+    def tell_unwatched(self) -> None:
+        """This worker ends: say of every position that nobody watches its stop-loss from now on."""
+        for run in self.board.runs.values():
+            if run.exposure in (Exposure.LONG, Exposure.UNKNOWN):
+                stop = "" if run.stop_price is None else f", stop-loss {run.stop_price:f}"
+                held = f"{EXPOSURE_LABEL[run.exposure]} ({run.remaining_qty:f}){stop}"
+                text = f"{held}; start squareoff, or close it at your broker"
+                self.tell(Severity.URGENT, f"{run.plan.symbol}: not watched any more", text, run)
+
     def warn(self, what: str, headline: str, text: str, run: Run | None = None) -> None:
         """Alarm at once, and again once a minute while the same thing (`what`) goes on being told."""
         key, now_s = (what, run.plan.run_id if run else None), self._clock.monotonic_s()

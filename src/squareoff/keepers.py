@@ -1,4 +1,4 @@
-"""What must be looked after while the engine runs: the feed, the broker's news, positions, Redis, wishes.
+"""What must be looked after while the engine runs: prices, the broker's news, positions, Redis, wishes.
 
 Each keeper is a loop of its own that never ends and never gives up: what fails is told and tried again.
 """
@@ -14,8 +14,8 @@ from typing import Any, Protocol
 
 from squareoff.core.board import Board, may_be_live
 from squareoff.core.events import Event, Signal, Source
-from squareoff.core.limits import AccountRules, DayTotals, Level, stricter
-from squareoff.core.machine import FINAL, WATCHES_STOP, State
+from squareoff.core.limits import AccountRules, DayTotals, stricter
+from squareoff.core.machine import FINAL, State
 from squareoff.core.orders import Stamp
 from squareoff.core.run import Run
 from squareoff.core.strategy import Plan
@@ -28,7 +28,6 @@ from squareoff.ports import (
     Clock,
     EngineState,
     JournalKind,
-    MarketFeed,
     Planner,
     Records,
     RuntimeStore,
@@ -41,13 +40,9 @@ POSITIONS_S = 2.0
 """Exits are capped by the broker's position, read this often (at most 5 s by DESIGN.md)."""
 REDIS_CHECK_S = 0.5
 RING_S = 1.0
-FEED_SILENT_S = 5.0
-"""A feed that says nothing for this long while a stop-loss is armed is told, and connected again."""
 BELL_S = 1.0
 """A wish whose bell was lost is found within this time."""
 PRICES_S = 0.2
-SUBSCRIBE_S = 0.1
-"""Symbols of new runs are subscribed to within this time."""
 RULES_S = 0.5
 """The kill switch is obeyed within this time."""
 PLANS_S = 1.0
@@ -95,32 +90,30 @@ class Keepers:
     engine: Kept
     clock: Clock
     broker: Broker
-    feed: MarketFeed
-    on_tick: Callable[[Tick], None]
+    feed_loops: Sequence[Callable[[], Coroutine[Any, Any, None]]]
+    """What keeps prices coming, a loop each."""
     records: Records
     runtime: RuntimeStore
     planner: Planner
     brake: Brake
-    last_tick_s: float | None = None
-    """When the feed last said anything (monotonic seconds); None: not yet."""
     _made: dict[int, Run] = field(default_factory=dict)
     """The run made for a START, by wish: asked again, it is the same run."""
-    _rules: AccountRules = AccountRules()
+    _rules: AccountRules = field(default_factory=AccountRules)
     """As SQL last told them."""
     _told: set[int] = field(default_factory=set)
     """Wishes handed to their runs, not yet taken off the list."""
 
     def first_loops(self) -> Sequence[Coroutine[Any, Any, None]]:
         """What watches a position: started before recovery, so that a proven one is protected at once."""
-        market = (self._keep_feed, self._keep_updates, self._keep_orders, self._keep_positions)
-        return [self._for_ever(keep) for keep in (*market, self._keep_ringing, self._keep_rules)]
+        market = (*self.feed_loops, self._keep_updates, self._keep_orders, self._keep_positions)
+        return [self.for_ever(keep) for keep in (*market, self._keep_ringing, self._keep_rules)]
 
     def later_loops(self) -> Sequence[Coroutine[Any, Any, None]]:
         """The rest: started when recovery is done."""
         keepers = (self._keep_redis, self._keep_wishes, self._keep_prices, self._keep_plans)
-        return [self._for_ever(keep) for keep in keepers]
+        return [self.for_ever(keep) for keep in keepers]
 
-    async def _for_ever(self, keep: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    async def for_ever(self, keep: Callable[[], Coroutine[Any, Any, None]]) -> None:
         """A bug of ours in one keeper must neither end it nor go unseen."""
         while True:
             try:
@@ -128,7 +121,7 @@ class Keepers:
             except FenceLost:
                 raise  # this worker has nothing to keep any more
             except Exception as error:
-                name = keep.__name__.removeprefix("_keep_")
+                name = keep.__name__.lstrip("_").removeprefix("keep_")
                 self.engine.warn(f"keeper {name}", f"looking after {name} failed", f"{type(error).__name__}: {error}")
             await self.clock.sleep(RECONNECT_LONGEST_S)
 
@@ -136,54 +129,6 @@ class Keepers:
         while True:
             self.engine.ring()
             await self.clock.sleep(RING_S)
-
-    # ------------------------------------------------------------------ feed
-
-    async def _keep_feed(self) -> None:
-        pause_s = RECONNECT_FIRST_S
-        while True:
-            symbols = self._symbols()
-            if not symbols:
-                await self.clock.sleep(SUBSCRIBE_S)
-                continue
-            began_s = self.clock.monotonic_s()
-            ended = await self._read_feed(symbols)
-            if ended is None:
-                continue
-            self.engine.say(JournalKind.NOTE, f"the feed ended: {ended}; connecting again")
-            lasted_s = self.clock.monotonic_s() - began_s
-            pause_s = RECONNECT_FIRST_S if lasted_s > RECONNECT_LONGEST_S else min(pause_s * 2, RECONNECT_LONGEST_S)
-            await self.clock.sleep(pause_s)
-
-    async def _read_feed(self, symbols: Sequence[Symbol]) -> str | None:
-        """Read until the source ends (why is returned), or falls silent, or other symbols are wanted (None)."""
-        began_s = self.clock.monotonic_s()
-        reading = asyncio.ensure_future(self.feed.run(symbols, self._tick))
-        try:
-            while not reading.done() and self._symbols() == symbols:
-                await asyncio.wait({reading}, timeout=SUBSCRIBE_S)
-                if self._is_silent_since(began_s):
-                    text = f"no price for {FEED_SILENT_S:g} s: a stop-loss cannot be seen; connecting again"
-                    self.engine.warn("feed", "the price feed is silent", text)
-                    return None
-        finally:
-            was_done = reading.done()
-            reading.cancel()
-            (result,) = await asyncio.gather(reading, return_exceptions=True)
-        return (str(result) if result is not None else "connection closed") if was_done else None
-
-    def _is_silent_since(self, began_s: float) -> bool:
-        heard_s = max(began_s, self.last_tick_s or began_s)
-        if self.clock.monotonic_s() - heard_s < FEED_SILENT_S:
-            return False
-        return any(run.state in WATCHES_STOP for run in self.engine.board.runs.values())
-
-    def _symbols(self) -> list[Symbol]:
-        return sorted(symbol for symbol, cell in self.engine.board.cells.items() if cell.run_ids)
-
-    def _tick(self, tick: Tick) -> None:
-        self.last_tick_s = self.clock.monotonic_s()
-        self.on_tick(tick)
 
     # ------------------------------------------------------------------ broker
 

@@ -94,7 +94,7 @@ class Listener:
                 return ()  # the same tick told twice proves nothing
             cell.doubted = None
             self.doubted.discard(tick.symbol)
-            if confirms(tick, doubted):
+            if confirms(tick, doubted, limits):
                 return sorted((doubted, tick), key=lambda each: each.at)  # both: either may trip a stop-loss
             self.ignored[why] += 1
         why_not = doubt(tick, cell.last, limits, self._clock.now())

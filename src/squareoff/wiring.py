@@ -33,11 +33,15 @@ if TYPE_CHECKING:
     from squareoff.adapters.sql.backup import DatabaseLook
     from squareoff.adapters.sql.database import Database
     from squareoff.adapters.sql.strategies import StrategyStore
+    from squareoff.core.board import Board
     from squareoff.core.instruments import Instruments
+    from squareoff.core.plausible import PriceLimits
+    from squareoff.core.preflight import Check
     from squareoff.core.repeat import Turn
     from squareoff.core.run import Run
     from squareoff.core.session import Calendar, ExchangeHours
     from squareoff.core.strategy import Plan, Strategy
+    from squareoff.mornings import Mornings, Told
     from squareoff.simulation.replay import World
 
 _Word = TypeVar("_Word", bound=StrEnum)
@@ -366,17 +370,25 @@ class WorkerSettings:
     quarantine_s: float = 120.0
 
 
-async def run_worker(settings: WorkerSettings, *, ready: Callable[[], None], stop: asyncio.Event) -> None:
+Preflight = Callable[[Config, "Strategy", datetime], "Sequence[Check]"]
+
+
+async def run_worker(
+    settings: WorkerSettings, *, ready: Callable[[], None], stop: asyncio.Event, check: Preflight | None = None
+) -> None:
     """The engine of one account on the real adapters, until `stop` is set.
 
-    `ready` is called when recovery is done. Raises AlreadyRunning if another process works the account.
+    `ready` is called when recovery is done; `check`, in a thread, for each waiting run.
+
+    Raises AlreadyRunning if another process works the account.
     """
     import os
 
     from squareoff.adapters.brake import FileBrake
     from squareoff.adapters.brokers.paper.client import FACTS, PaperBroker
     from squareoff.adapters.clock import PacedClock, SystemClock
-    from squareoff.adapters.feeds.paper import PaperFeed
+    from squareoff.adapters.dice import throw
+    from squareoff.adapters.feeds.paper import PaperFeed, PaperQuotes
     from squareoff.adapters.lease import FileLease
     from squareoff.adapters.redis.store import RedisRuntimeStore
     from squareoff.adapters.spool import FileSpool
@@ -387,7 +399,9 @@ async def run_worker(settings: WorkerSettings, *, ready: Callable[[], None], sto
     from squareoff.chasing import Chaser
     from squareoff.core.board import Board
     from squareoff.core.orders import Stamp
+    from squareoff.core.plausible import PriceLimits
     from squareoff.engine import Engine
+    from squareoff.feeding import FeedKeeper
     from squareoff.gateway import Gateway
     from squareoff.keepers import Keepers
     from squareoff.listener import Listener
@@ -437,14 +451,29 @@ async def run_worker(settings: WorkerSettings, *, ready: Callable[[], None], sto
         chase=lambda run: chaser.chase(run),
     )
     chaser = Chaser(engine=engine, clock=clock, broker=broker, spawn=loop.create_task)
-    listener = Listener(board=board, clock=clock, notify=engine.notify, on_low=engine.on_low)
-    planner = RunPlanner(StrategyStore(database), records, Config(data=settings.data))
+    limits: dict[Symbol, PriceLimits] = {}
+    listener = Listener(
+        board=board,
+        clock=clock,
+        notify=engine.notify,
+        on_low=engine.on_low,
+        limits=lambda symbol: limits.get(symbol, PriceLimits()),
+    )
+    quotes = PaperQuotes(settings.broker_url, token=settings.token)
+    feeding = FeedKeeper(
+        engine=engine,
+        clock=clock,
+        feed=PaperFeed(settings.broker_url, token=settings.token),
+        quotes=quotes,
+        listener=listener,
+        dice=throw,
+    )
+    planner = RunPlanner(StrategyStore(database), records, Config(data=settings.data), limits)
     keepers = Keepers(
         engine=engine,
         clock=clock,
         broker=broker,
-        feed=PaperFeed(settings.broker_url, token=settings.token),
-        on_tick=listener.on_tick,
+        feed_loops=feeding.loops(),
         records=records,
         runtime=runtime,
         planner=planner,
@@ -465,6 +494,8 @@ async def run_worker(settings: WorkerSettings, *, ready: Callable[[], None], sto
             clock=clock,
         )
         tasks += [loop.create_task(work) for work in keepers.later_loops()]
+        if check is not None:
+            tasks.append(loop.create_task(keepers.for_ever(planner.mornings(engine, clock, check).keep)))
         ready()
         await _until(stop, tasks)
     finally:
@@ -473,9 +504,11 @@ async def run_worker(settings: WorkerSettings, *, ready: Callable[[], None], sto
         await asyncio.gather(*tasks, return_exceptions=True)
         scheduler.close()
         engine.say(JournalKind.NOTE, "this worker stops; it sells nothing by itself")
+        engine.tell_unwatched()
         await records.flush()
         await records.close()
         await broker.close()
+        await quotes.close()
         await runtime.close()
         database.close()
         spool.close()
@@ -502,10 +535,12 @@ async def _until(stop: asyncio.Event, tasks: Sequence[asyncio.Task[None]]) -> No
 
 
 class RunPlanner:
-    """Makes the run of a strategy for its next session."""
+    """Makes the run of a strategy for its next session, and notes in `limits` which prices its symbol can have."""
 
-    def __init__(self, strategies: StrategyStore, records: Records, config: Config) -> None:
-        self._strategies, self._records, self._config = strategies, records, config
+    def __init__(
+        self, strategies: StrategyStore, records: Records, config: Config, limits: dict[Symbol, PriceLimits]
+    ) -> None:
+        self._strategies, self._records, self._config, self._limits = strategies, records, config, limits
         self._revision, self._is_edit_open = -1, False
 
     async def new_run(self, strategy_id: StrategyId, now: datetime) -> Run:
@@ -520,6 +555,7 @@ class RunPlanner:
 
     def _planned(self, strategy: Strategy, now: datetime) -> Callable[[RunId], Plan]:
         from squareoff.core.definition import next_session_for, plan_for
+        from squareoff.core.plausible import limits_of
         from squareoff.core.strategy import Timing
 
         try:
@@ -528,8 +564,25 @@ class RunPlanner:
             session = next_session_for(strategy, reference.calendar(instrument.exchange), now)
         except (LookupError, ValueError, OSError) as error:  # unknown symbol, exchange or year; a file that is wrong
             raise BadInput(f"{strategy.name}: symbol", f"{strategy.symbol} cannot be planned: {error}") from error
+        self._limits[instrument.symbol] = limits_of(instrument, session.day)
         timing = Timing() if reference.market is None else reference.market.timing
         return lambda run_id: plan_for(strategy, run_id=run_id, session=session, instrument=instrument, timing=timing)
+
+    def mornings(self, engine: Told, clock: Clock, check: Preflight) -> Mornings:
+        from squareoff.core.definition import DEFAULT_EXCHANGE
+        from squareoff.mornings import Mornings
+
+        async def checked(run: Run) -> Sequence[Check]:
+            strategy = self._strategies.get(run.plan.strategy_id)
+            return await asyncio.to_thread(check, self._config, strategy, clock.now())
+
+        def opens_at(run: Run) -> datetime:
+            calendar = reference_data(self._config).calendar(run.plan.symbol.partition(":")[0])
+            session = calendar.session_on(run.plan.trading_day)
+            return run.plan.buy_at if session is None else session.opens_at
+
+        zone = exchange_hours()[DEFAULT_EXCHANGE].zone
+        return Mornings(engine=engine, clock=clock, zone=zone, opens_at=opens_at, check=checked)
 
     async def look(self, now: datetime, runs: Sequence[Run]) -> Planned:
         """`ports.Planner`; SQL and files are read in a thread: a stop-loss does not wait for them."""

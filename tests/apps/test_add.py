@@ -264,6 +264,7 @@ def test_a_good_strategy_is_saved_with_the_defaults_written_out(squareoff: Squar
             "sell_time": "15:10:00",
             "stop_loss": "1540.05",
             "repeat": "once",
+            "until": None,
             "product": "MIS",
             "account": "paper",
             "latest_run": None,
@@ -539,4 +540,4 @@ except SystemExit as done:
 def test_an_unknown_command_is_one_sentence(squareoff: Squareoff) -> None:
     answer = squareoff("lsit")
     assert answer.status == 2
-    assert answer.errors == "squareoff: No such command 'lsit'. Did you mean 'list'? See `squareoff --help`.\n"
+    assert answer.errors == "squareoff: No such command 'lsit'. Did you mean 'list', 'limits'? See `squareoff --help`.\n"

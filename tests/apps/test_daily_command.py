@@ -29,7 +29,6 @@ from squareoff.core.events import Cause, Event
 from squareoff.core.machine import State
 from squareoff.core.orders import Slot
 from squareoff.core.run import Run
-from squareoff.core.types import StrategyId
 from tests.apps.conftest import MONDAY_MORNING, Squareoff
 from tests.apps.runs import PAPER, at_0920_it_costs, play, put_into
 
@@ -279,7 +278,7 @@ def test_what_waits_for_its_buy_is_stopped_without_a_question(morning: Squareoff
     put_into(database(morning), ready(), [])
     answer = morning("stop", "morning")
     assert answer.output.splitlines() == [
-        "morning: saved: it is stopped when `squareoff up` runs, and nothing is bought before",
+        "morning: saved: it is stopped as soon as `squareoff up` runs",
         NO_UP,
     ]
     assert (answer.status, wishes(morning)) == (0, [(1, Event.STOP)])
@@ -363,6 +362,20 @@ def test_what_is_still_open_after_the_wait_is_told(morning: Squareoff, worker: W
     assert row["run"]["state"] == "stop_pending"
 
 
+def test_ctrl_c_while_waiting_tells_what_is_open_and_not_that_nothing_was_changed(
+    morning: Squareoff, worker: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(_: float) -> None:
+        raise KeyboardInterrupt
+
+    put_into(database(morning), held(), [])
+    worker(None)
+    monkeypatch.setattr(daily_command.time, "sleep", interrupted)
+    answer = morning("stop", "morning", "--square-off")
+    assert (answer.status, answer.errors) == (1, "")
+    assert answer.output.startswith("morning: still open: 2026-11-23 bought: holding, stop-loss watched")
+
+
 def test_a_hand_over_that_came_too_late_is_told(morning: Squareoff, worker: Worker) -> None:
     put_into(database(morning), held(), [])
     worker(selling())
@@ -407,15 +420,14 @@ def test_stopping_a_daily_strategy_between_two_days_ends_its_repeating(squareoff
     assert squareoff("add", "daily", "NSE:INFY", "50", *OPTIONS, "--repeat", "daily").status == 0
     assert squareoff("start", "daily").status == 0
     worker(None)
-    daily_run_is_over(squareoff)
+    put_into(database(squareoff), sold(), [])
+    take_wishes(squareoff)
     answer = squareoff("stop", "daily")
     assert (answer.status, answer.output) == (0, "daily: stopped: it is not started again on the next days\n")
     assert squareoff("stop", "daily").output == "daily: not started: there is nothing to stop\n"
 
 
-def daily_run_is_over(squareoff: Squareoff) -> None:
-    run = sold()
-    put_into(database(squareoff), replace(run, plan=replace(run.plan, strategy_id=StrategyId(1))), [])
+def take_wishes(squareoff: Squareoff) -> None:
     asyncio.run(_take(database(squareoff), None))
 
 
@@ -510,7 +522,8 @@ def test_a_position_of_the_practice_market_is_squared_off_and_the_brokers_ledger
         times = ("--buy", f"{buy:%H:%M}", "--sell", "23:40", "--stop-loss", "30%")
         assert squareoff("add", "t1", "SIM:ALPHA", "10", *times).status == 0
         started = squareoff("start", "t1")
-        assert started.output == f"t1: armed for {buy:%a %d %b %Y}, BUY 10 SIM:ALPHA at {buy:%H:%M}\n", started
+        assert started.output.startswith("t1: armed"), started  # a busy machine may have its first price late
+        assert f"for {buy:%a %d %b %Y}, BUY 10 SIM:ALPHA at {buy:%H:%M}" in started.output
         end_s = time.monotonic() + 45
         while (row := squareoff.json("status", "t1")["strategies"][0])["what"] != "holding, stop-loss watched":
             assert time.monotonic() < end_s, row

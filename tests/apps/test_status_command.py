@@ -12,15 +12,17 @@ import pytest
 
 from squareoff import wiring
 from squareoff.adapters.sql.database import Database
+from squareoff.adapters.sql.strategies import StrategyStore
 from squareoff.apps.status.picture import Viewer
 from squareoff.apps.status.screen import sentence, view
 from squareoff.apps.up import supervisor
 from squareoff.config import Config
+from squareoff.core.limits import Level
 from squareoff.core.run import Run
 from squareoff.core.types import RunId, StrategyId, Symbol, Tick
 from tests.apps.conftest import MONDAY_MORNING, Squareoff
-from tests.apps.runs import put_into
-from tests.apps.test_daily_command import OPTIONS, database, failed, held, ready, sold
+from tests.apps.runs import PAPER, put_into
+from tests.apps.test_daily_command import OPTIONS, database, failed, held, ready, sold, take_wishes
 
 INFY = Symbol("NSE:INFY")
 AT_TEN = MONDAY_MORNING + timedelta(hours=2)
@@ -35,7 +37,9 @@ def ten(squareoff: Squareoff, monkeypatch: pytest.MonkeyPatch) -> None:
 def is_up(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     """What lives, and what Redis knows of the price."""
 
-    def up(*, supervisor_lives: bool = True, worker: int | None = 12, price: str | None = "1560", age_s: float = 2):
+    def up(
+        *, supervisor_lives: bool = True, worker: int | None = 12, price: str | None = "1560", age_s: float = 2
+    ) -> None:
         told = {"pid": 11, "redis_url": "redis://nowhere"} if supervisor_lives else None
         monkeypatch.setattr(supervisor, "running", lambda _: told)
         monkeypatch.setattr(supervisor, "worker_pid", lambda _: worker)
@@ -177,12 +181,26 @@ def test_a_strategy_that_is_done_today_shows_its_result(squareoff: Squareoff) ->
     assert (row["pnl_gross"], row["next"]) == ("380", None)
 
 
-def test_a_daily_strategy_that_is_done_today_shows_its_next_day(squareoff: Squareoff) -> None:
+def test_a_daily_strategy_shows_its_next_day_before_its_run_is_made_and_after_it_is_done(squareoff: Squareoff) -> None:
     assert squareoff("add", "morning", "NSE:INFY", "50", *OPTIONS, "--repeat", "daily").status == 0
     assert squareoff("start", "morning").status == 0
     (row,) = squareoff.json("status")["strategies"]
     assert (row["need"], row["what"]) == ("waiting", "start saved, waits for `squareoff up`")
     assert row["next"] == "BUY 50 NSE:INFY at 09:20 on Wed 25 Nov 2026"
+    put(squareoff, sold(), 1)
+    take_wishes(squareoff)
+    (row,) = squareoff.json("status")["strategies"]
+    assert (row["need"], row["next"]) == ("done", "BUY 50 NSE:INFY at 09:20 on Wed 25 Nov 2026")
+
+
+def test_a_kill_switch_that_is_on_is_told(squareoff: Squareoff) -> None:
+    add(squareoff, "morning")
+    opened = Database.open(database(squareoff))
+    StrategyStore(opened).set_level(PAPER, Level.NO_ENTRIES, reason="a bad day", by="me", at=AT_TEN)
+    opened.close()
+    switch = "THE KILL SWITCH IS ON (no_entries): no new entry is made; a bad day"
+    assert squareoff("status").output.splitlines()[0] == switch
+    assert squareoff.json("status")["kill_switch"] == switch
 
 
 def test_a_run_of_a_removed_strategy_that_holds_after_all_is_not_hidden(squareoff: Squareoff) -> None:
@@ -220,9 +238,14 @@ def test_watching_reads_what_changed_and_no_more(
     viewer = Viewer.open(Config(data=squareoff.data), None)
     viewer.look()
     reads, read = [], Database.read
-    monkeypatch.setattr(Database, "read", lambda self: reads.append(1) or read(self))
+
+    def counted(opened: Database) -> Any:
+        reads.append(opened)
+        return read(opened)
+
+    monkeypatch.setattr(Database, "read", counted)
     viewer.look()
-    assert len(reads) == 3  # open runs, wishes, definitions
+    assert len(reads) == 4  # open runs, wishes, definitions, the kill switch
     viewer.store.close()
 
 

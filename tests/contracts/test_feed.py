@@ -1,4 +1,4 @@
-"""What every MarketFeed promises: the one in memory and the paper broker's over its WebSocket."""
+"""What every MarketFeed and every Quotes promises: those in memory and the paper broker's over the wire."""
 
 from __future__ import annotations
 
@@ -13,10 +13,11 @@ import pytest
 
 from squareoff.adapters.brokers.paper.server import PaperServer
 from squareoff.adapters.clock import SystemClock
-from squareoff.adapters.feeds.paper import PaperFeed
+from squareoff.adapters.feeds.paper import PaperFeed, PaperQuotes
 from squareoff.adapters.memory.feed import MemoryFeed
 from squareoff.core.types import Symbol, Tick
-from squareoff.ports import MarketFeed
+from squareoff.errors import BrokerUnavailable
+from squareoff.ports import MarketFeed, Quotes
 
 INFY, TCS = Symbol("NSE:INFY"), Symbol("NSE:TCS")
 
@@ -58,11 +59,15 @@ class _Telling:
     def __init__(self, feed: PaperFeed) -> None:
         self._feed, self.is_subscribed = feed, False
 
-    async def run(self, symbols: Sequence[Symbol], on_tick: Callable[[Tick], None]) -> None:
-        def on_frame() -> None:
+    async def run(
+        self, symbols: Sequence[Symbol], on_tick: Callable[[Tick], None], *, on_frame: Callable[[], None] | None = None
+    ) -> None:
+        def tell() -> None:
             self.is_subscribed = True
+            if on_frame is not None:
+                on_frame()
 
-        await self._feed.run(symbols, on_tick, on_frame=on_frame)
+        await self._feed.run(symbols, on_tick, on_frame=tell)
 
 
 async def until(is_so: Callable[[], bool]) -> None:
@@ -90,3 +95,65 @@ async def test_reading_returns_when_the_source_ends(source: Source) -> None:
     await source.end()
     async with asyncio.timeout(10):
         await reading
+
+
+async def test_a_sign_of_life_comes_before_every_tick(source: Source) -> None:
+    told: list[str] = []
+    reading = asyncio.create_task(
+        source.feed.run([INFY], lambda tick: told.append("tick"), on_frame=lambda: told.append("life"))
+    )
+    await until(source.is_read)
+    source.push(a_tick(INFY, "1560.05"))
+    await until(lambda: "tick" in told)
+    reading.cancel()
+    await asyncio.gather(reading, return_exceptions=True)
+    assert told[told.index("tick") - 1] == "life"
+
+
+# -- quotes
+
+
+@dataclass
+class Asked:
+    quotes: Quotes
+    trade: Callable[[Tick], None]
+    end: Callable[[], Awaitable[None]]
+
+
+@pytest.fixture(params=["memory", "paper broker"])
+async def asked(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Asked]:
+    if request.param == "memory":
+        feed = MemoryFeed()
+
+        async def end() -> None:
+            feed.is_up = False
+
+        yield Asked(feed, feed.push, end)
+        return
+    server = PaperServer(data=tmp_path, clock=SystemClock())
+    await server.start()
+    quotes = PaperQuotes(server.url)
+    try:
+        yield Asked(quotes, server.show, server.stop)
+    finally:
+        await quotes.close()
+        await server.stop()
+
+
+async def test_a_quote_is_the_last_trade_with_its_instant(asked: Asked) -> None:
+    asked.trade(a_tick(INFY, "1560.05"))
+    asked.trade(a_tick(TCS, "3480"))
+    last = Tick(INFY, Decimal("1559.95"), datetime(2026, 11, 20, 4, 0, 1, 5, tzinfo=UTC))
+    asked.trade(last)
+    assert await asked.quotes.quotes([INFY]) == [last]
+    assert set(await asked.quotes.quotes([TCS, INFY])) == {last, a_tick(TCS, "3480")}
+
+
+async def test_what_was_never_traded_has_no_quote(asked: Asked) -> None:
+    assert list(await asked.quotes.quotes([INFY, Symbol("BSE:M&M, = ?")])) == []
+
+
+async def test_quotes_that_cannot_be_had_are_never_an_empty_answer(asked: Asked) -> None:
+    await asked.end()
+    with pytest.raises(BrokerUnavailable):
+        await asked.quotes.quotes([INFY])

@@ -29,6 +29,7 @@ from squareoff.core.board import Board
 from squareoff.core.events import Event
 from squareoff.core.limits import AccountRules, DayTotals
 from squareoff.core.orders import Stamp, order_key
+from squareoff.core.plausible import PriceLimits
 from squareoff.core.run import Run
 from squareoff.core.strategy import Plan, StopLoss, StopLossKind, Timing
 from squareoff.core.types import (
@@ -57,6 +58,7 @@ from squareoff.errors import (
     RateLimited,
     RecordsUnavailable,
 )
+from squareoff.feeding import FeedKeeper
 from squareoff.gateway import Gateway
 from squareoff.keepers import Keepers
 from squareoff.listener import Listener
@@ -189,6 +191,15 @@ class World:
         self.breaks: Callable[[str], None] = lambda what: None
         """Called at every call out of the engine; may raise."""
         self.feed_dead = False
+        """The stream stands and says nothing."""
+        self.feed_refuses = False
+        """No stream can be had."""
+        self.feed_connects: list[datetime] = []
+        self.quotes_down = False
+        self.quotes_asked: list[datetime] = []
+        self.last_trades: dict[Symbol, Tick] = {}
+        self.limits: dict[Symbol, PriceLimits] = {}
+        self.dice: Callable[[], float] = lambda: 0.5
         self.prices: dict[Symbol, Decimal] = {INFY: Decimal("1560.00"), TCS: Decimal("3000.00")}
         self.ticking = {INFY}
         self.crash_when: Callable[[str], bool] | None = None
@@ -272,12 +283,18 @@ class World:
         if price is not None:
             self.prices[symbol] = Decimal(price)
         tick = Tick(symbol, self.prices[symbol], at or self.now)
-        if self.process is not None and self.process.alive and not self.feed_dead:
-            self.process.feed.put(tick)
+        if tick.at <= self.now:
+            self.last_trades[symbol] = tick
+        self.odd_tick(tick)
         if tick.price.is_finite() and tick.price > 0:
             for report in self.book.on_tick(tick):
                 self.venue.tell(report)
         self.loop.drain()
+
+    def odd_tick(self, tick: Tick) -> None:
+        """The feed tells it; it need not be a trade at the exchange."""
+        if self.is_alive and not self.feed_dead:
+            self.process.feed.put(tick)  # type: ignore[union-attr]
 
     # ------------------------------------------------------------------ users
 
@@ -413,7 +430,7 @@ class Process:
         self.records = ProcessRecords(self)
         self.spool = ProcessSpool(self)
         self.broker = Client(self)
-        self.feed = Feed()
+        self.feed = Feed(world)
         self.runtime = ProcessRuntime(self)
         self.recovered = False
         self.loop = loop
@@ -450,13 +467,26 @@ class Process:
             chase=lambda run: self.chaser.chase(run),
         )
         self.chaser = Chaser(engine=self.engine, clock=loop, broker=self.broker, spawn=self.spawn)
-        self.listener = Listener(board=self.board, clock=loop, notify=self.engine.notify, on_low=self.engine.on_low)
+        self.listener = Listener(
+            board=self.board,
+            clock=loop,
+            notify=self.engine.notify,
+            on_low=self.engine.on_low,
+            limits=lambda symbol: world.limits.get(symbol, PriceLimits()),
+        )
+        self.feeding = FeedKeeper(
+            engine=self.engine,
+            clock=loop,
+            feed=self.feed,
+            quotes=Quotes(world),
+            listener=self.listener,
+            dice=world.dice,
+        )
         self.keepers = Keepers(
             engine=self.engine,
             clock=loop,
             broker=self.broker,
-            feed=self.feed,
-            on_tick=self.listener.on_tick,
+            feed_loops=self.feeding.loops(),
             records=self.records,
             runtime=self.runtime,
             planner=world,
@@ -523,24 +553,54 @@ class Process:
 class Feed:
     """Ticks reach whoever reads, as long as it does."""
 
-    def __init__(self) -> None:
-        self._readers: list[tuple[frozenset[Symbol], Callable[[Tick], None]]] = []
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self._readers: list[tuple[frozenset[Symbol], Callable[[Tick], None], Callable[[], None]]] = []
 
-    async def run(self, symbols: Sequence[Symbol], on_tick: Callable[[Tick], None]) -> None:
-        reader = (frozenset(symbols), on_tick)
+    async def run(
+        self, symbols: Sequence[Symbol], on_tick: Callable[[Tick], None], *, on_frame: Callable[[], None] | None = None
+    ) -> None:
+        self._world.feed_connects.append(self._world.now)
+        if self._world.feed_refuses:
+            raise BrokerUnavailable("connection refused")
+        reader = (frozenset(symbols), on_tick, on_frame or (lambda: None))
         self._readers.append(reader)
         try:
-            await asyncio.get_running_loop().create_future()
+            while reader in self._readers:
+                await asyncio.sleep(1.0)
+                if not self._world.feed_dead:
+                    reader[2]()  # the heartbeat of a quiet stream
         finally:
-            self._readers.remove(reader)
+            if reader in self._readers:
+                self._readers.remove(reader)
+
+    def drop(self) -> None:
+        """The source ends every connection."""
+        self._readers.clear()
 
     def reads(self, symbol: Symbol) -> bool:
-        return any(symbol in symbols for symbols, _ in self._readers)
+        return any(symbol in symbols for symbols, *_ in self._readers)
 
     def put(self, tick: Tick) -> None:
-        for symbols, on_tick in tuple(self._readers):
+        for symbols, on_tick, on_frame in tuple(self._readers):
             if tick.symbol in symbols:
+                on_frame()
                 on_tick(tick)
+
+
+class Quotes:
+    """The last trade of each symbol, when asked."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+
+    async def quotes(self, symbols: Sequence[Symbol]) -> Sequence[Tick]:
+        world = self._world
+        world.quotes_asked.append(world.now)
+        await world.loop.sleep(world.latency_s)
+        if world.quotes_down:
+            raise BrokerUnavailable("quotes are not answered")
+        return [world.last_trades[symbol] for symbol in symbols if symbol in world.last_trades]
 
 
 class ProcessSpool:

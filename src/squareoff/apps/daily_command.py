@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 TAKEN_WITHIN_S = 3.0
 """How long `start` waits for the worker: it finds a wish within a second even without its bell."""
-PRICE_WITHIN_S = 2.0
+PRICE_WITHIN_S = 3.0
 """A symbol that nobody watched before has its first price within this time."""
 STOPPED_WITHIN_S = 30.0
 LOOK_EVERY_S = 0.1
@@ -188,12 +188,15 @@ def _print(answers: Sequence[_Answer], desk: _Desk, config: Config, *, as_json: 
 
 
 def _until(is_done: Callable[[], bool], within_s: float) -> bool:
-    """Ask again and again. False: not within this time."""
+    """Ask again and again. False: not within this time, or somebody pressed Ctrl-C."""
     end_s = time.monotonic() + within_s
-    while not is_done():
-        if time.monotonic() > end_s:
-            return False
-        time.sleep(LOOK_EVERY_S)
+    try:
+        while not is_done():
+            if time.monotonic() > end_s:
+                return False
+            time.sleep(LOOK_EVERY_S)
+    except KeyboardInterrupt:  # it ends the waiting: the wish is saved, and what became of it so far is told
+        return False
     return True
 
 
@@ -618,7 +621,7 @@ def _told(store: StrategyStore, case: _Case, now_open: Run | None, desk: _Desk) 
             done = "hands it over" if case.hand_over else "sells"
             unwatched = f"UNWATCHED: {held_words(now_open)}"
             return answer("saved", f"saved, but nobody {done} until `squareoff up` runs. {unwatched}", 1)
-        return answer("saved", "saved: it is stopped when `squareoff up` runs, and nothing is bought before")
+        return answer("saved", "saved: it is stopped as soon as `squareoff up` runs")
     if now_open is not None:
         held = f", {held_words(now_open)}" if case.may_hold else ""
         if case.hand_over and store.is_wish_taken(wish.id):

@@ -80,7 +80,7 @@ def gather(config: Config, strategy: Strategy | None, *, now: datetime, machine:
         instrument=instrument,
         token=token,
         last_price=tick,
-        clock_difference_s=None if here.broker.now is None else (now - here.broker.now).total_seconds(),
+        clock_difference_s=None if here.broker.now is None else (now - here.broker.now).total_seconds() / _speed(here),
         feed_silent_s=None if tick is None else max(0.0, (now - tick.at).total_seconds()),
         alert_channels=here.alert_channels,
         free_disk_bytes=here.free_disk_bytes,
@@ -89,6 +89,12 @@ def gather(config: Config, strategy: Strategy | None, *, now: datetime, machine:
         timing=_timing(here),
         why_unknown=_why_unknown(here, tick),
     )
+
+
+def _speed(here: Machine) -> float:
+    """Trading seconds in a real one: two processes that ask a moment apart differ by that much trading time."""
+    market = None if here.reference is None else here.reference.market
+    return 1.0 if market is None else market.speed
 
 
 def look_around(config: Config) -> Machine:

@@ -13,7 +13,7 @@ from squareoff.apps.strategies_command import Json
 from squareoff.core.bad_input import BadInput
 
 if TYPE_CHECKING:
-    from squareoff.apps.status.picture import Viewer
+    from squareoff.apps.status.picture import Picture, Viewer
 
 HELP = """One screen: what is held and who guards it, what comes next, what became of today.
 
@@ -74,7 +74,18 @@ def _watch(viewer: Viewer) -> None:
     try:
         with Live(console=out, auto_refresh=False, screen=True) as live:
             while True:
-                live.update(view(viewer.look(), width=out.width), refresh=True)
+                picture, trouble = _look(viewer)
+                live.update(trouble if picture is None else view(picture, width=out.width), refresh=True)
                 time.sleep(FRAME_S)
     except KeyboardInterrupt:
         return
+
+
+def _look(viewer: Viewer) -> tuple[Picture | None, str]:
+    """Without a picture: why. An old one is never shown as if it were new."""
+    from squareoff.errors import RecordsUnavailable
+
+    try:
+        return viewer.look(), ""
+    except RecordsUnavailable as error:  # a database that is locked for a moment ends no watch
+        return None, f"the records cannot be read now, it is tried again: {error}"

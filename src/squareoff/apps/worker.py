@@ -12,9 +12,14 @@ import json
 import os
 import signal
 import sys
+from collections.abc import Sequence
+from datetime import datetime
 from pathlib import Path
 
+from squareoff.config import Config
 from squareoff.core.bad_input import BadInput
+from squareoff.core.preflight import Check, preflight
+from squareoff.core.strategy import Strategy
 from squareoff.core.types import AccountId
 from squareoff.errors import SquareoffError
 from squareoff.market import write_whole
@@ -53,11 +58,18 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
+def _preflight(config: Config, strategy: Strategy, now: datetime) -> Sequence[Check]:
+    """Runs in a thread: a stop-loss does not wait for a disk to say how full it is."""
+    from squareoff.apps.facts import gather
+
+    return preflight(strategy, gather(config, strategy, now=now), when=now)
+
+
 def _run(settings: WorkerSettings, ready_file: Path | None) -> None:
     async def work() -> None:
         stop = asyncio.Event()
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
-        await run_worker(settings, ready=ready, stop=stop)
+        await run_worker(settings, ready=ready, stop=stop, check=_preflight)
 
     def ready() -> None:
         print(READY, flush=True)

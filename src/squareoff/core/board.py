@@ -64,6 +64,8 @@ class Board:
         cell = self.cells.get(run.plan.symbol)
         if cell is None:
             cell = self.cells[run.plan.symbol] = SymbolCell()
+        if not cell.run_ids:
+            cell.low, cell.high = NOTHING_BETWEEN  # a new day has other limits
         cell.run_ids.add(run_id)
         self._index(run_id, run, cell)
         if wants_every_tick(run):

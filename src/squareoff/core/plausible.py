@@ -4,10 +4,11 @@ does not protect. So what looks wrong is doubted until the next price of the sam
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from decimal import Decimal
 from typing import NamedTuple
 
+from squareoff.core.instruments import Instrument, InstrumentKind
 from squareoff.core.types import ZERO, Tick
 
 JUMP = Decimal("0.20")
@@ -32,6 +33,14 @@ class PriceLimits(NamedTuple):
 
 
 ANY_PRICE = PriceLimits(doubts_jumps=False)
+
+
+def limits_of(instrument: Instrument, day: date) -> PriceLimits:
+    """What holds on `day`. A price band changes daily: one of another day would call true prices wrong."""
+    doubts_jumps = instrument.kind is not InstrumentKind.OPTION
+    if instrument.as_of != day:
+        return PriceLimits(doubts_jumps=doubts_jumps)
+    return PriceLimits(instrument.lower_band, instrument.upper_band, doubts_jumps)
 
 
 def usual_range(price: Decimal, limits: PriceLimits) -> tuple[Decimal, Decimal]:
@@ -68,6 +77,8 @@ def doubt(tick: Tick, last: Tick | None, limits: PriceLimits, now: datetime) -> 
     return "implausible" if abs(tick.price - last.price) > last.price * JUMP else None
 
 
-def confirms(tick: Tick, doubted: Tick) -> bool:
-    """Whether `tick` shows that the doubted one was true."""
+def confirms(tick: Tick, doubted: Tick, limits: PriceLimits) -> bool:
+    """Whether `tick` shows that the doubted one was true: near to it, and on the same side of the band's edge."""
+    if is_outside_band(tick.price, limits) is not is_outside_band(doubted.price, limits):
+        return False
     return abs(tick.price - doubted.price) <= doubted.price * NEAR

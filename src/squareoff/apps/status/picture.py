@@ -24,6 +24,7 @@ from squareoff.config import Config
 from squareoff.core.bad_input import BadInput
 from squareoff.core.definition import DEFAULT_ACCOUNT, DEFAULT_EXCHANGE
 from squareoff.core.events import Event
+from squareoff.core.limits import Level
 from squareoff.core.machine import CAUSE_LABEL, FINAL, STATE_LABEL, State
 from squareoff.core.run import Run
 from squareoff.core.strategy import Strategy
@@ -31,7 +32,6 @@ from squareoff.core.types import StrategyId, Symbol, Tick
 
 if TYPE_CHECKING:
     from squareoff.adapters.sql.strategies import StrategyStore
-    from squareoff.market import Market
     from squareoff.ports import WishRecord
     from squareoff.wiring import ReferenceData
 
@@ -95,6 +95,8 @@ class Picture:
     feed_age_s: float | None
     rows: Sequence[Row]
     alarms: Sequence[str] = ()
+    switch: str = ""
+    """Of the account's kill switch; empty while it is not pressed."""
 
     @property
     def guard(self) -> str:
@@ -109,8 +111,8 @@ class Viewer:
     config: Config
     store: StrategyStore
     reference: ReferenceData
-    market: Market | None
     only: StrategyId | None = None
+    _up_before: int | None = None
     _open_before: frozenset[int] | None = None
     _done: tuple[Run, ...] = ()
     _repeating: frozenset[StrategyId] = frozenset()
@@ -122,16 +124,10 @@ class Viewer:
         """Raises BadInput: no such strategy, or files of the market that cannot be read."""
         from squareoff import wiring
         from squareoff.apps.strategies_command import find_strategy
-        from squareoff.market import load_market
 
         store = wiring.open_strategy_store(config)
-        return cls(
-            config=config,
-            store=store,
-            reference=wiring.reference_data(config),
-            market=load_market(config.run_folder),
-            only=None if name is None else find_strategy(store, name).id,
-        )
+        only = None if name is None else find_strategy(store, name).id
+        return cls(config=config, store=store, reference=wiring.reference_data(config), only=only)
 
     def look(self) -> Picture:
         from squareoff import wiring
@@ -139,6 +135,8 @@ class Viewer:
 
         config, now = self.config, wiring.now(self.config)
         up, worker = running(config), worker_pid(config)
+        if (up or {}).get("pid") != self._up_before:  # another market may be played from now on
+            self.reference, self._up_before = wiring.reference_data(config), (up or {}).get("pid")
         redis_url = (up or {}).get("redis_url") or (config.redis_url if worker is not None else None)
         prices = wiring.last_prices(redis_url, DEFAULT_ACCOUNT) if redis_url else {}
         rows = self._rows(now, prices)
@@ -146,18 +144,27 @@ class Viewer:
         return Picture(
             now=now,
             zone=self._zone(rows[0].strategy.symbol if rows else f"{DEFAULT_EXCHANGE}:"),
-            market=None if self.market is None else str(self.market),
+            market=None if self.reference.market is None else str(self.reference.market),
             speed=self._speed,
             up=up,
             worker=worker,
             feed_age_s=self._feed_age_s(redis_url, rows, now),
             rows=shown,
             alarms=alarms(rows, is_up=up is not None, worker=worker),
+            switch=self._kill_switch(),
         )
 
     @property
     def _speed(self) -> float:
-        return 1.0 if self.market is None else self.market.speed
+        market = self.reference.market
+        return 1.0 if market is None else market.speed
+
+    def _kill_switch(self) -> str:
+        rules = self.store.rules(DEFAULT_ACCOUNT)
+        if rules.level is Level.NORMAL:
+            return ""
+        what = "no new entry is made" if rules.level is Level.NO_ENTRIES else "everything is squared off"
+        return f"THE KILL SWITCH IS ON ({rules.level}): {what}; {rules.reason or 'no reason given'}"
 
     def _rows(self, now: datetime, prices: Mapping[Symbol, Decimal]) -> list[Row]:
         open_runs = self.store.open_runs()

@@ -33,6 +33,8 @@ def view(picture: Picture, *, width: int) -> Group:
     alarms = [Text(f"{plain(alarm)}\n", "bold red") for alarm in picture.alarms]
     table = _table if width >= WIDE else _narrow_table
     body = table(picture) if picture.rows else Text(NO_STRATEGIES)
+    if picture.switch:
+        alarms.append(Text(f"{plain(picture.switch)}\n", "bold yellow"))
     return Group(*alarms, _head(picture), Text(""), body)
 
 
@@ -143,6 +145,7 @@ def document(picture: Picture) -> dict[str, Any]:
         "worker": {"alive": picture.worker is not None, "pid": picture.worker},
         "feed_age_s": None if picture.feed_age_s is None else round(picture.feed_age_s, 3),
         "alarms": list(picture.alarms),
+        "kill_switch": picture.switch or None,
         "strategies": [_row(row, picture.guard) for row in picture.rows],
     }
 
