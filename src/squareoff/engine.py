@@ -102,7 +102,8 @@ _KIND_OF = {
 
 class Engine:
     """Works the runs of one account. `set_timers` is told every snapshot; `spawn` starts background work;
-    `chase` sees to orders that may be live and should not be."""
+    `chase` sees to orders that may be live and should not be; `is_acknowledged` is asked before an alarm about a
+    position (`story.exposure_key`) is repeated."""
 
     def __init__(
         self,
@@ -122,11 +123,13 @@ class Engine:
         spawn: Spawn,
         precedence: Precedence,
         chase: Callable[[Run], None],
+        is_acknowledged: Callable[[str], bool] = lambda key: False,
     ) -> None:
         self.account, self.board, self.stamp = account, board, stamp
         self._clock, self._records, self._journal, self._runtime = clock, records, journal, runtime
         self._broker, self._gateway, self._spool, self._alerts = broker, gateway, spool, alerts
         self._set_timers, self._spawn_task, self._chase, self._precedence = set_timers, spawn, chase, precedence
+        self._is_acknowledged = is_acknowledged
         self.ownership = Ownership(board)
         self.entries_blocked: str | None = None
         """Why no new entry may be made now; None: they may. Exits never ask."""
@@ -280,7 +283,7 @@ class Engine:
             self._wake(run_id)
 
     def ring(self) -> None:
-        """Tell again, once a minute, of every run whose position nobody can vouch for."""
+        """Tell again, once a minute until it is acknowledged, of every run whose position nobody can vouch for."""
         exposed = [run for run in map(self.board.runs.__getitem__, self.board.unsettled) if is_exposed(run)]
         still = {("exposed", run.plan.run_id) for run in exposed}
         for known in [key for key in self._told_s if key[0] == "exposed" and key not in still]:
@@ -289,7 +292,9 @@ class Engine:
             if ("exposed", run.plan.run_id) not in self._told_s:  # young: others may still tell, or mend it
                 self._told_s["exposed", run.plan.run_id] = self._clock.monotonic_s()
             elif self._clock.monotonic_s() - self._told_s["exposed", run.plan.run_id] >= RING_EVERY_S:
-                self._tell_exposure(run, "still open")
+                self._told_s["exposed", run.plan.run_id] = self._clock.monotonic_s()
+                if not self._is_acknowledged(story.exposure_key(run)):
+                    self._tell_exposure(run, "still open")
 
     def tell_unwatched(self) -> None:
         """This worker ends: say of every position that nobody watches its stop-loss from now on."""
@@ -547,6 +552,8 @@ class Engine:
         if run.state is not before.state:
             text, data = story.of_transition(before, run)
             self.say(JournalKind.TRANSITION, text, run, EngineState.UPDATING, **data)
+            if (told := story.news(before, run)) is not None:
+                self._alerts.tell(Severity.INFO, *told, run_id=run_id)
         for effect in decision.effects:
             if (work := self._do.get(effect)) is not None:
                 await work(run_id, decision.signal)

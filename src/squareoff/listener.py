@@ -50,9 +50,8 @@ class Listener:
         if cell is None:
             self.ignored["not subscribed"] += 1
             return
-        price = tick.price
         try:
-            is_usual = cell.low < price < cell.high
+            is_usual = cell.low < tick.price < cell.high  # also: above every stop-loss
         except InvalidOperation:  # a NaN cannot be compared
             is_usual = False
         if not is_usual:
@@ -63,8 +62,6 @@ class Listener:
             self.ignored["backwards in time"] += 1
             return
         cell.last = tick
-        if price <= cell.top:
-            self._tripped(tick)
         if cell.eager:
             self._eager(cell, tick)
 
@@ -79,7 +76,8 @@ class Listener:
             return
         limits = self._limits(tick.symbol)
         for each in self._believed(cell, tick, limits, is_quote):
-            cell.low, cell.high = usual_range(each.price, limits)
+            low, high = usual_range(each.price, limits)
+            cell.low, cell.high = max(low, cell.top), high
             cell.last = each
             if each.price <= cell.top:
                 self._tripped(each)

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import heapq
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import datetime
+from itertools import chain
 
 from squareoff.core.board import Board
 from squareoff.core.events import Signal, Source
@@ -81,11 +82,14 @@ class Scheduler:
     def _fire(self) -> None:
         now = self._clock.now()
         self._handle = None
+        due_buckets: list[set[RunId]] = []
         while self._instants and self._instants[0] <= now:
-            self._look(self._buckets.pop(heapq.heappop(self._instants)), now)
+            due_buckets.append(self._buckets.pop(heapq.heappop(self._instants)))
+        # after a sleep of the machine several are due at once: each run is asked once, by what is true now
+        self._look(due_buckets[0] if len(due_buckets) == 1 else dict.fromkeys(chain(*due_buckets)), now)
         self._sleep()
 
-    def _look(self, bucket: set[RunId], now: datetime) -> None:
+    def _look(self, bucket: Iterable[RunId], now: datetime) -> None:
         runs, cells, notify, by = self._board.runs, self._board.cells, self._notify, Source.TIMER
         for run_id in bucket:
             run = runs.get(run_id)

@@ -384,6 +384,7 @@ async def run_worker(
     """
     import os
 
+    from squareoff.adapters.acknowledged import AcknowledgedFile
     from squareoff.adapters.brake import FileBrake
     from squareoff.adapters.brokers.paper.client import FACTS, PaperBroker
     from squareoff.adapters.clock import PacedClock, SystemClock
@@ -449,6 +450,7 @@ async def run_worker(
         spawn=loop.create_task,
         precedence=OrdersFirst(loop, clock.monotonic_s, quiet_s=QUIET_S),
         chase=lambda run: chaser.chase(run),
+        is_acknowledged=AcknowledgedFile(folder, account).has,
     )
     chaser = Chaser(engine=engine, clock=clock, broker=broker, spawn=loop.create_task)
     limits: dict[Symbol, PriceLimits] = {}
@@ -763,3 +765,10 @@ def brake(config: Config, account: AccountId) -> Brake:
     from squareoff.adapters.brake import FileBrake
 
     return FileBrake(config.data / "accounts", account)
+
+
+def acknowledge(config: Config, account: AccountId, keys: Sequence[str]) -> None:
+    """A person has seen these alarms: they are not repeated until something about them changes."""
+    from squareoff.adapters.acknowledged import AcknowledgedFile
+
+    AcknowledgedFile(config.data / "accounts", account).add(keys)

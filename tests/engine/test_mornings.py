@@ -52,7 +52,7 @@ def test_a_run_is_checked_when_it_is_first_seen_and_five_minutes_before_its_buy(
 
 
 def test_green_disturbs_nobody(late):
-    world, office = late
+    world, _ = late
     world.go("09:29:00")
     assert world.alerts == []
     assert world.journal("note").count("preflight: all green") == 2

@@ -177,6 +177,7 @@ class World:
         self.calls: list[str] = []
         """Everything the engine asked of the world, in order: `claim STOPLOSS`, `mark X01`, `submit X01`, `save`."""
         self.brake = MemoryBrake()
+        self.acknowledged: set[str] = set()
         self.planned = Planned()
         self.plans: dict[StrategyId, Plan] = {}
         self.errors: list[BaseException] = []
@@ -465,6 +466,7 @@ class Process:
             spawn=self.spawn,
             precedence=OrdersFirst(loop, loop.monotonic_s, quiet_s=QUIET_S),
             chase=lambda run: self.chaser.chase(run),
+            is_acknowledged=lambda key: key in world.acknowledged,
         )
         self.chaser = Chaser(engine=self.engine, clock=loop, broker=self.broker, spawn=self.spawn)
         self.listener = Listener(

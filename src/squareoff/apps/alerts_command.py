@@ -55,6 +55,11 @@ Examples:
   squareoff alerts log -n 100 --json
 """
 
+ACK_HELP = """Say that you have seen the alarm about a strategy's position: it is not repeated each minute any more.
+
+It rings again when something about the position changes. Getting out goes on all the same.
+"""
+
 Json = Annotated[bool, typer.Option("--json", help="JSON on standard output.")]
 
 
@@ -63,6 +68,7 @@ def register(app: typer.Typer) -> None:
     alerts.callback(invoke_without_command=True, help=HELP)(_channels)
     alerts.command("test", help=TEST_HELP)(_test)
     alerts.command("log", help=LOG_HELP)(_log)
+    alerts.command("ack", help=ACK_HELP)(_ack)
     app.add_typer(alerts, name="alerts")
 
 
@@ -159,3 +165,23 @@ def _print_table(headings: tuple[str, ...], rows: list[tuple[str, ...]]) -> None
     for row in rows:
         table.add_row(*(plain(cell) for cell in row))
     console().print(table)
+
+
+def _ack(context: typer.Context, name: Annotated[str, typer.Argument(help="Name or id of the strategy.")]) -> None:
+    from squareoff import wiring
+    from squareoff.apps.strategies_command import find_strategy
+    from squareoff.core.board import is_exposed
+    from squareoff.core.story import exposure_key
+
+    config: Config = context.obj
+    store = wiring.open_strategy_store(config)
+    try:
+        strategy = find_strategy(store, name)
+        exposed = [r for r in store.open_runs() if r.plan.strategy_id == strategy.id and is_exposed(r)]
+    finally:
+        store.close()
+    if not exposed:
+        typer.echo(f"{strategy.name}: there is no alarm about a position")
+        return
+    wiring.acknowledge(config, strategy.account, [exposure_key(run) for run in exposed])
+    typer.echo(f"{strategy.name}: seen. It rings again when something about the position changes")

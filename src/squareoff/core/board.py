@@ -28,7 +28,7 @@ class SymbolCell:
     def __init__(self) -> None:
         self.last: Tick | None = None
         self.low, self.high = NOTHING_BETWEEN
-        """A price strictly between is believed at once."""
+        """A price strictly between is believed at once and trips nothing; so `low` is never below `top`."""
         self.doubted: tuple[Tick, str] | None = None
         """A price that is hard to believe, and why: held back until the next one says whether it was true."""
         self.top = NO_STOP
@@ -94,7 +94,7 @@ class Board:
         if armed is not None:
             cell.stops.add((armed[1], run_id))
             self._indexed[run_id] = armed
-        cell.top = cell.stops[-1][0] if cell.stops else NO_STOP
+        _set_top(cell)
 
     def remove(self, run_id: RunId) -> None:
         """Forget an archived run."""
@@ -107,7 +107,7 @@ class Board:
         known = self._indexed.pop(run_id, None)
         if known is not None:
             cell.stops.remove((known[1], run_id))
-            cell.top = cell.stops[-1][0] if cell.stops else NO_STOP
+            _set_top(cell)
         cell.eager.discard(run_id)
         cell.run_ids.discard(run_id)
         for slot in (run.entry, run.exit):
@@ -152,6 +152,13 @@ class Board:
             run = self.runs[run_id]
             if run.plan.product is product:
                 yield run
+
+
+def _set_top(cell: SymbolCell) -> None:
+    top = cell.stops[-1][0] if cell.stops else NO_STOP
+    if top != cell.top:
+        cell.top = top
+        cell.low, cell.high = NOTHING_BETWEEN  # the next tick is looked at closely
 
 
 def wants_every_tick(run: Run) -> bool:
