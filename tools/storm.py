@@ -32,6 +32,7 @@ from squareoff.adapters.sql.strategies import StrategyStore
 from squareoff.config import Config
 from squareoff.core.definition import DEFAULT_ACCOUNT
 from squareoff.core.events import Event
+from squareoff.core.machine import State
 from squareoff.core.strategy import StopLoss, StopLossKind, Strategy
 from squareoff.core.types import StrategyId, Symbol, UserId
 
@@ -154,6 +155,9 @@ class Storm:
 
     def count(self) -> dict[str, Any]:
         """Wait until everything is over, end in order, read the ledger."""
+        for run in self.store.open_runs():  # START was taken after its BUY time: armed for tomorrow
+            if run.state is State.READY and run.plan.buy_at - wiring.now(self.config) > timedelta(hours=2):
+                self.store.wish(run.plan.strategy_id, Event.STOP, at=wiring.now(self.config), by="storm")
         until_s = time.monotonic() + 120
         while (left := [r for r in self.store.open_runs() if not r.is_closed]) and time.monotonic() < until_s:
             time.sleep(0.2)

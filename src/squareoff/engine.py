@@ -301,7 +301,8 @@ class Engine:
         for run in self.board.runs.values():
             if run.exposure in (Exposure.LONG, Exposure.UNKNOWN):
                 stop = "" if run.stop_price is None else f", stop-loss {run.stop_price:f}"
-                held = f"{EXPOSURE_LABEL[run.exposure]} ({run.remaining_qty:f}){stop}"
+                qty = f" ({run.remaining_qty:f})" if run.remaining_qty > 0 else ""
+                held = f"{EXPOSURE_LABEL[run.exposure]}{qty}{stop}"
                 text = f"{held}; start squareoff, or close it at your broker"
                 self.tell(Severity.URGENT, f"{run.plan.symbol}: not watched any more", text, run)
 

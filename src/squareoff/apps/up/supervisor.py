@@ -48,7 +48,8 @@ class Settings:
     market: Market
     oddities: bool
     request_timeout_s: float = 3.0
-    quarantine_s: float = 120.0
+    quarantine_s: float = 10.0
+    """The paper broker shows every order within seconds."""
 
 
 class FolderLock:
