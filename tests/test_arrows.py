@@ -9,7 +9,18 @@ from pathlib import Path
 import pytest
 
 SRC = Path(__file__).parents[1] / "src" / "squareoff"
-MOVERS = {"engine", "chasing", "feeding", "gateway", "listener", "mornings", "precedence", "scheduler", "recovery", "keepers"}
+MOVERS = {
+    "engine",
+    "chasing",
+    "feeding",
+    "gateway",
+    "listener",
+    "mornings",
+    "precedence",
+    "scheduler",
+    "recovery",
+    "keepers",
+}
 NEEDS = {"ports", "errors"}
 
 CLOCK_AND_DICE = {

@@ -164,8 +164,9 @@ async def test_an_edit_is_for_runs_to_come_and_tells_old_and_new(store: Strategy
     saved = store.add(INFY)
     run = await worker.start(saved)
     changed = replace(saved, quantity=Decimal(60), name="infosys")
-    assert store.edit(changed, at=NOW) == changed
-    assert store.get("infosys") == changed
+    edited = replace(changed, revision=1)
+    assert store.edit(changed, at=NOW) == edited
+    assert store.get("infosys") == edited
     assert store.run(run.plan.run_id) == run
     ((_, told),) = store.journal(strategy_id=saved.id)
     assert told.text == "infosys edited: name infy -> infosys, quantity 50 -> 60"

@@ -292,7 +292,7 @@ def _edited(old: Strategy, new: Strategy, at: datetime) -> JournalEntry:
     changes = {
         name: {"old": str(getattr(old, name)), "new": str(getattr(new, name))}
         for name in Strategy.__dataclass_fields__
-        if getattr(old, name) != getattr(new, name)
+        if name != "revision" and getattr(old, name) != getattr(new, name)
     }
     told = ", ".join(f"{name} {change['old']} -> {change['new']}" for name, change in changes.items())
     return JournalEntry(
