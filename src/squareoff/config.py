@@ -19,6 +19,8 @@ class Config:
 
     data: Path
     redis_url: str | None = None
+    usual_logs: Path | None = None
+    """Where this system keeps logs; None: in the data folder, which somebody chose."""
 
     @property
     def database(self) -> Path:
@@ -36,7 +38,7 @@ class Config:
 
     @property
     def logs(self) -> Path:
-        return self.data / "logs"
+        return self.usual_logs or self.data / "logs"
 
     @property
     def alerts_file(self) -> Path:
@@ -63,13 +65,24 @@ def load_config(
         folder = folder.expanduser().absolute()
     except (OSError, RuntimeError) as error:
         raise _not_usable(folder, error) from error
-    return Config(data=folder / "demo" if demo else folder, redis_url=_redis_url(redis_url, environ))
+    is_usual = data is None and not environ.get(DATA_VARIABLE)
+    return Config(
+        data=folder / "demo" if demo else folder,
+        redis_url=_redis_url(redis_url, environ),
+        usual_logs=_usual_logs() if is_usual and not demo else None,
+    )
 
 
 def _usual_folder() -> str:
     from platformdirs import user_data_dir
 
     return user_data_dir("squareoff", appauthor=False)
+
+
+def _usual_logs() -> Path:
+    from platformdirs import user_log_dir
+
+    return Path(user_log_dir("squareoff", appauthor=False))
 
 
 def _redis_url(given: str | None, environ: Mapping[str, str]) -> str | None:

@@ -31,6 +31,7 @@ from squareoff.adapters.sql.database import Database
 from squareoff.adapters.sql.migrations import HEAD
 from squareoff.adapters.sql.records import SqlRecords
 from squareoff.adapters.sql.strategies import StrategyStore
+from squareoff.core.limits import AccountRules
 from squareoff.core.machine import State
 from squareoff.core.orders import SlotPhase, Stamp, order_key
 from squareoff.core.run import Run
@@ -212,6 +213,41 @@ def test_a_migration_that_fails_leaves_nothing_behind(path: Path, monkeypatch: p
         with pytest.raises(KeyboardInterrupt):
             Database.open(path)
     Database.open(path).close()
+
+
+async def test_an_upgrade_with_an_open_position_keeps_every_order_and_fill_of_it(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with closing(Database.open(path)) as database:
+        StrategyStore(database).add_account(PAPER, broker="paper")
+        records = SqlRecords(database)
+        fence = await lease(records)
+        run = await a_ready_run(database, records, fence)
+        assert await records.license_entry(buying(run, fence), fence)
+        held = (await records.open_runs(PAPER))[0]
+        await records.close()
+    as_version_0001_had_it(path)
+    with closing(Database.open(path)) as database:
+        records = SqlRecords(database)
+        assert await records.open_runs(PAPER) == (held,)
+        assert await records.rules(PAPER) == AccountRules()
+        await records.save(replace(held, version=held.version + 1), fence)
+        await records.close()
+
+
+def as_version_0001_had_it(path: Path) -> None:
+    """Take back by hand what the later migrations added."""
+    added = {
+        "accounts": ("level", "level_reason", "level_by", "level_at", "max_order_qty", "max_order_value",
+                     "max_open_positions", "max_orders_per_day", "max_loss_per_day", "square_off_at_loss"),
+        "strategies": ("until", "repeating", "revision"),
+    }  # fmt: skip
+    with closing(sqlite3.connect(path)) as connection:
+        for table, columns in added.items():
+            for column in columns:
+                connection.execute(f"ALTER TABLE {table} DROP COLUMN {column}")
+        connection.execute("UPDATE alembic_version SET version_num = '0001'")
+        connection.commit()
 
 
 @pytest.mark.processes
@@ -614,6 +650,7 @@ from pathlib import Path
 from squareoff.adapters.sql.database import Database
 from squareoff.adapters.sql.records import SqlRecords
 from squareoff.core.machine import State
+from squareoff.core.limits import AccountRules
 from squareoff.core.orders import Stamp, order_key
 from squareoff.core.run import Run
 from squareoff.core.strategy import Plan, StopLoss, StopLossKind
