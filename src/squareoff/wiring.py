@@ -314,6 +314,8 @@ def reference_data(config: Config) -> ReferenceData:
             name: replace(each, regular=ALL_DAY, square_off={}, closing_auction=None, always_open=True)
             for name, each in hours.items()
         }
+    if market is not None and market.days:  # recorded prices: on paper also an index can be bought
+        instruments = instruments.all_tradable()
     return ReferenceData(folder=config.reference, instruments=instruments, hours=hours, market=market)
 
 

@@ -10,7 +10,7 @@ import difflib
 import io
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from decimal import Decimal
 from enum import StrEnum
@@ -127,6 +127,10 @@ class Instruments:
 
     def __contains__(self, symbol: object) -> bool:
         return symbol in self._by_symbol
+
+    def all_tradable(self) -> Instruments:
+        """The same list for a market of recorded prices, where everything can be bought on paper."""
+        return Instruments(replace(each, tradable=True) for each in self._by_symbol.values())
 
     def find(self, symbol: str) -> Instrument:
         """The instrument of this exact symbol. Raises UnknownSymbol, which proposes what was probably meant."""
