@@ -51,13 +51,14 @@ class Mornings:
         clock: Clock,
         zone: ZoneInfo,
         opens_at: Callable[[Run], datetime],
-        check: Callable[[Run], Awaitable[Sequence[Check]]],
+        check: Callable[[Sequence[Run]], Awaitable[Sequence[Sequence[Check]]]],
     ) -> None:
-        """`zone`: of the summary's 08:30. `opens_at`: of the session of a run, UTC. `check`: the preflight, by
-        whoever can ask the machine."""
+        """`zone`: of the summary's 08:30. `opens_at`: of the session of a run, UTC. `check`: the preflight of some
+        runs, in their order, by whoever can ask the machine."""
         self._engine, self._clock, self._zone = engine, clock, zone
         self._opens_at, self._check = opens_at, check
-        self._done: dict[RunId, set[datetime]] = {}
+        self._left: dict[RunId, tuple[datetime, ...]] = {}
+        """Instants at which a run is still to be checked, by run; none for a run not seen yet."""
         self._red: dict[RunId, frozenset[CheckName]] = {}
         self._summed_up: date | None = None
 
@@ -65,9 +66,10 @@ class Mornings:
         self._summed_up = self._summary_day(self._clock.now())  # one is told per day, not per start
         while True:
             now = self._clock.now()
-            for run in list(self._engine.board.runs.values()):
-                if run.state is State.READY and self._is_due(run, now):
-                    await self._look(run, now)
+            waiting = [run for run in self._engine.board.runs.values() if run.state is State.READY]
+            if due := [run for run in waiting if self._is_due(run, now)]:
+                for run, checks in zip(due, await self._check(due), strict=True):
+                    self._judge(run, checks, now)
             self._forget()
             if (day := self._summary_day(now)) is not None and day != self._summed_up:
                 self._summed_up = day
@@ -76,20 +78,21 @@ class Mornings:
 
     def _is_due(self, run: Run, now: datetime) -> bool:
         """At the first sight of a run, and once each of its instants has come."""
-        done = self._done.get(run.plan.run_id)
-        due = {instant for instant in self._instants(run) if instant <= now}
-        if done is not None and due <= done:
-            return False
-        self._done[run.plan.run_id] = due
-        return True
+        left = self._left.get(run.plan.run_id)
+        if left is None:  # worked out once: it reads the calendar
+            self._left[run.plan.run_id] = tuple(instant for instant in self._instants(run) if instant > now)
+            return True
+        later = tuple(instant for instant in left if instant > now)
+        self._left[run.plan.run_id] = later
+        return len(later) < len(left)
 
     def _instants(self, run: Run) -> tuple[datetime, ...]:
         local_day = run.plan.buy_at.astimezone(self._zone).date()
         made_at = datetime.combine(local_day, MADE_AT, self._zone)
         return made_at, self._opens_at(run) - BEFORE_OPEN, run.plan.buy_at - BEFORE_BUY
 
-    async def _look(self, run: Run, now: datetime) -> None:
-        red = [check for check in await self._check(run) if check.ok is False]
+    def _judge(self, run: Run, checks: Sequence[Check], now: datetime) -> None:
+        red = [check for check in checks if check.ok is False]
         names = frozenset(check.name for check in red)
         before = self._red.get(run.plan.run_id, frozenset())
         self._red[run.plan.run_id] = names
@@ -104,8 +107,8 @@ class Mornings:
             self._engine.tell(severity, headline, f"{check.text}. {check.mend}", run)
 
     def _forget(self) -> None:
-        for run_id in self._done.keys() - self._engine.board.runs.keys():
-            del self._done[run_id]
+        for run_id in self._left.keys() - self._engine.board.runs.keys():
+            del self._left[run_id]
             self._red.pop(run_id, None)
 
     def _summary_day(self, now: datetime) -> date | None:

@@ -372,7 +372,7 @@ class WorkerSettings:
     quarantine_s: float = 120.0
 
 
-Preflight = Callable[[Config, "Strategy", datetime], "Sequence[Check]"]
+Preflight = Callable[[Config, "Sequence[Strategy]", datetime], "Sequence[Sequence[Check]]"]
 
 
 async def run_worker(
@@ -538,6 +538,10 @@ async def _until(stop: asyncio.Event, tasks: Sequence[asyncio.Task[None]]) -> No
         task.result()
 
 
+def _strategy_of(run: Run) -> StrategyId:
+    return run.plan.strategy_id
+
+
 class RunPlanner:
     """Makes the run of a strategy for its next session, and notes in `limits` which prices its symbol can have."""
 
@@ -576,9 +580,13 @@ class RunPlanner:
         from squareoff.core.definition import DEFAULT_EXCHANGE
         from squareoff.mornings import Mornings
 
-        async def checked(run: Run) -> Sequence[Check]:
-            strategy = self._strategies.get(run.plan.strategy_id)
-            return await asyncio.to_thread(check, self._config, strategy, clock.now())
+        def look(runs: Sequence[Run], now: datetime) -> Sequence[Sequence[Check]]:
+            known = {strategy.id: strategy for strategy in self._strategies.list()}
+            found = iter(check(self._config, [known[id_] for id_ in map(_strategy_of, runs) if id_ in known], now))
+            return [next(found) if _strategy_of(run) in known else () for run in runs]
+
+        async def checked(runs: Sequence[Run]) -> Sequence[Sequence[Check]]:
+            return await asyncio.to_thread(look, runs, clock.now())
 
         def opens_at(run: Run) -> datetime:
             calendar = reference_data(self._config).calendar(run.plan.symbol.partition(":")[0])

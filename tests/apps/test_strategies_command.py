@@ -129,3 +129,11 @@ def test_removing_is_refused_with_the_reason_while_a_run_may_hold(morning: Squar
         "of NSE:INFY); it may still buy or hold; stop it, or wait until it is closed\n"
     )
     assert morning.saved == ["morning"]
+
+
+def test_adding_and_removing_are_told_as_json_too(squareoff: Squareoff) -> None:
+    times = ("--buy", "09:20", "--sell", "15:10", "--stop-loss", "1%")
+    (added,) = squareoff.json("add", "morning", "NSE:SHARE", "50", *times)
+    assert (added["name"], added["stop_loss"], added["quantity"]) == ("morning", "1%", "50")
+    assert squareoff.json("rm", "morning", "--yes")["removed"]["name"] == "morning"
+    assert squareoff.saved == []

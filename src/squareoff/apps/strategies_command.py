@@ -100,6 +100,7 @@ def _add(
         str | None, _option("--price", "P", "What it costs now: a stop-loss at or above it is refused.")
     ] = None,
     file: Annotated[Path | None, _option("--file", "FILE", "Add every strategy of a TOML file.")] = None,
+    as_json: Json = False,
 ) -> None:
     _refuse_stray(context.args, (name, symbol, qty))
     fields = {
@@ -120,7 +121,7 @@ def _add(
     else:
         _refuse_beside_file(given, price)
         drafts = load_strategy_file(file)
-    _add_all(context.obj, drafts, price=_price(price))
+    _add_all(context.obj, drafts, price=_price(price), as_json=as_json)
 
 
 def _refuse_stray(extra: Sequence[str], positional: Iterable[str | None]) -> None:
@@ -132,7 +133,8 @@ def _refuse_stray(extra: Sequence[str], positional: Iterable[str | None]) -> Non
         raise BadInput(extra[0], "is one word too many", "write add NAME SYMBOL QTY, then the options")
 
 
-_ADD_OPTIONS = ("--buy", "--sell", "--stop-loss", "--repeat", "--until", "--product", "--account", "--price", "--file")
+_TERMS = ("--buy", "--sell", "--stop-loss", "--repeat", "--until", "--product", "--account")
+_ADD_OPTIONS = (*_TERMS, "--price", "--file", "--json")
 
 
 def _refuse_beside_file(given: dict[str, str], price: str | None) -> None:
@@ -187,15 +189,19 @@ class Market:
         return warnings
 
 
-def _add_all(config: Config, drafts: Sequence[tuple[str, Draft]], *, price: Decimal | None) -> None:
+def _add_all(config: Config, drafts: Sequence[tuple[str, Draft]], *, price: Decimal | None, as_json: bool) -> None:
     from squareoff import wiring
+    from squareoff.apps.formats import print_json, strategy_row
 
     market = Market(reference=wiring.reference_data(config), now=wiring.now(config))
     warnings = [text for where, draft in drafts for text in market.check(where, draft, price)]
     store = wiring.open_strategy_store(config)
     _check_known(store, drafts)
     strategies = [draft.as_strategy(StrategyId(0), store.user) for _, draft in drafts]
-    for strategy in wiring.save_strategies(config, strategies):
+    saved = wiring.save_strategies(config, strategies)
+    if as_json:
+        print_json([strategy_row(strategy) for strategy in saved])
+    for strategy in () if as_json else saved:
         typer.echo(f"added {strategy.name}: {_sentence(strategy)}")
     for text in warnings:
         typer.echo(f"squareoff: note: {text}", err=True)
@@ -364,8 +370,10 @@ def _rm(
     context: typer.Context,
     name: Annotated[str, typer.Argument(help="Name or id.", autocompletion=strategy_names)],
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    as_json: Json = False,
 ) -> None:
     from squareoff import wiring
+    from squareoff.apps.formats import print_json, strategy_row
 
     store = wiring.open_strategy_store(context.obj)
     strategy = find_strategy(store, name)
@@ -373,4 +381,7 @@ def _rm(
     if not yes and not is_open:  # else it is refused, with the reason: there is nothing to ask
         typer.confirm(f"Remove {strategy.name} ({_sentence(strategy)})?", abort=True, err=True)
     store.remove(strategy.id)
+    if as_json:
+        print_json({"removed": strategy_row(strategy)})
+        return
     typer.echo(f"removed {strategy.name}; its runs and their story are kept")

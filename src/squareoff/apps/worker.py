@@ -58,11 +58,12 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
-def _preflight(config: Config, strategy: Strategy, now: datetime) -> Sequence[Check]:
-    """Runs in a thread: a stop-loss does not wait for a disk to say how full it is."""
-    from squareoff.apps.facts import gather
+def _preflight(config: Config, strategies: Sequence[Strategy], now: datetime) -> Sequence[Sequence[Check]]:
+    """Runs in a thread: a stop-loss does not wait for a disk to say how full it is. The machine is asked once."""
+    from squareoff.apps.facts import gather, look_around
 
-    return preflight(strategy, gather(config, strategy, now=now), when=now)
+    here = look_around(config)
+    return [preflight(each, gather(config, each, now=now, machine=here), when=now) for each in strategies]
 
 
 def _run(settings: WorkerSettings, ready_file: Path | None) -> None:
