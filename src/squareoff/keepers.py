@@ -46,6 +46,7 @@ PRICES_S = 0.2
 RULES_S = 0.5
 """The kill switch is obeyed within this time."""
 PLANS_S = 1.0
+"""Definitions are looked at this often: for edits, and for runs of repeating strategies."""
 RECONNECT_FIRST_S, RECONNECT_LONGEST_S = 0.1, 5.0
 
 
@@ -96,6 +97,7 @@ class Keepers:
     runtime: RuntimeStore
     planner: Planner
     brake: Brake
+    plans_every_s: float = PLANS_S
     _made: dict[int, Run] = field(default_factory=dict)
     """The run made for a START, by wish: asked again, it is the same run."""
     _rules: AccountRules = field(default_factory=AccountRules)
@@ -257,7 +259,7 @@ class Keepers:
                 told = dict(planned.waiting)
             except RecordsUnavailable as error:
                 self.engine.say(JournalKind.NOTE, f"SQL did not tell the strategies: {error}")
-            await self.clock.sleep(PLANS_S)
+            await self.clock.sleep(self.plans_every_s)
 
     async def _repeat(self, strategy_id: StrategyId) -> None:
         for earlier in self._open_runs(strategy_id):

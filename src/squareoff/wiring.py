@@ -472,7 +472,8 @@ async def run_worker(
         listener=listener,
         dice=throw,
     )
-    planner = RunPlanner(StrategyStore(database), records, Config(data=settings.data), limits)
+    config = Config(data=settings.data)
+    planner = RunPlanner(StrategyStore(database), records, config, limits)
     keepers = Keepers(
         engine=engine,
         clock=clock,
@@ -482,6 +483,7 @@ async def run_worker(
         runtime=runtime,
         planner=planner,
         brake=FileBrake(folder, account),
+        plans_every_s=plans_every_s(load_market(config.run_folder)),
     )
     await keepers.read_rules()  # before anything could be bought
     tasks = [loop.create_task(work) for work in keepers.first_loops()]
@@ -519,6 +521,11 @@ async def run_worker(
         lease.release()
         heartbeat.close()
         await asyncio.to_thread(alerts.close, ALERTS_WITHIN_S)
+
+
+def plans_every_s(market: Market | None) -> float:
+    """Each trading minute, at least each real second: a run that is made at 08:30 must be there at 09:15."""
+    return 1.0 if market is None else min(1.0, max(0.05, 60 / market.speed))
 
 
 async def _beat(beat: Callable[[str], None], board: Board, clock: Clock) -> None:

@@ -22,6 +22,7 @@ import pytest
 
 from squareoff import wiring
 from squareoff.apps.up.children import Child
+from squareoff.apps.up.market_place import make_ready, read_market
 from squareoff.apps.up.supervisor import running, worker_pid
 from squareoff.config import Config
 from squareoff.core.definition import DEFAULT_ACCOUNT
@@ -150,6 +151,16 @@ def test_a_market_or_a_speed_that_cannot_be_is_refused(desk: Desk, words: tuple[
     answer = desk.run("up", *words)
     assert answer.returncode == 2, answer
     assert not (desk.config.run_folder / "up.json").exists()
+
+
+@pytest.mark.parametrize("speed", [0.5, 1.0, 60.0, 3600.0])
+def test_a_practice_market_has_a_clock_at_every_speed_it_offers(desk: Desk, speed: float) -> None:
+    market = make_ready(desk.config, read_market("practice", speed=speed, seed=1), mischief=False)
+    assert market.speed == speed
+    first = wiring.now(desk.config)
+    time.sleep(0.05)
+    passed_s = (wiring.now(desk.config) - first).total_seconds()
+    assert passed_s >= 0.05 * speed * 0.9
 
 
 @pytest.mark.processes

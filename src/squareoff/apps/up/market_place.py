@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 
 CHOICES = "practice (generated prices, open now) or file:PATH (recorded prices)"
 LONGEST_RUN = timedelta(days=3650)
-"""How far the timetable of a clock reaches, in real time."""
+"""How far the timetable of a clock reaches, in real time; and in trading time, before calendars end."""
+LONGEST_TRADED = timedelta(days=365 * 1000)
 BEFORE_OPEN, AFTER_CLOSE = timedelta(minutes=45), timedelta(minutes=5)
 """Of a recorded day: so that what is made at 08:30 and what ends with the session happens."""
 NIGHT_S = 0.5
@@ -70,7 +71,8 @@ def make_ready(config: Config, wanted: Wanted, *, mischief: bool) -> Market:
         return before  # killed, not ended: its time has gone on, and so has the market
     if wanted.kind is MarketKind.PRACTICE:
         begin = max(filter(None, (wiring.now_real(), _last_known(config, before))))
-        points = [(0.0, begin), (LONGEST_RUN.total_seconds(), begin + LONGEST_RUN * wanted.speed)]
+        real = min(LONGEST_RUN, LONGEST_TRADED / wanted.speed)
+        points = [(0.0, begin), (real.total_seconds(), begin + real * wanted.speed)]
     else:
         data = _recorded(config, wanted)
         market = replace(market, days=tuple(data.days), is_bars=data.is_bars)
