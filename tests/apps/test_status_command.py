@@ -13,11 +13,13 @@ import pytest
 from squareoff import wiring
 from squareoff.adapters.sql.database import Database
 from squareoff.adapters.sql.strategies import StrategyStore
+from squareoff.apps import facts
 from squareoff.apps.status.picture import Viewer
 from squareoff.apps.status.screen import sentence, view
 from squareoff.apps.up import supervisor
 from squareoff.config import Config
 from squareoff.core.limits import Level
+from squareoff.core.preflight import Answer, Facts
 from squareoff.core.run import Run
 from squareoff.core.types import RunId, StrategyId, Symbol, Tick
 from tests.apps.conftest import MONDAY_MORNING, Squareoff
@@ -260,3 +262,29 @@ def test_a_strategy_that_is_not_there_is_refused(squareoff: Squareoff) -> None:
 def test_the_time_is_trading_time(squareoff: Squareoff, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(wiring, "now", lambda *_: datetime.fromisoformat("2026-11-24T18:31:00+00:00"))
     assert "Wed 25 Nov 2026 00:01:00 IST" in squareoff("status").output
+
+
+def test_who_waits_is_armed_or_says_which_check_is_red_and_how_to_mend_it(
+    squareoff: Squareoff, is_up: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add(squareoff, "waits")
+    put(squareoff, ready(), 1)
+    is_up()
+    asked: list[object] = []
+
+    def gathered(*_: object, now: datetime, **__: object) -> Facts:
+        asked.append(now)
+        return Facts(now=now, token=token)
+
+    monkeypatch.setattr(facts, "gather", gathered)
+    token = Answer(ok=True, text="the broker takes the access token")
+    (row,) = squareoff.json("status")["strategies"]
+    assert row["armed"] is True
+    token = Answer(ok=False, text="the access token has expired")
+    (row,) = squareoff.json("status")["strategies"]
+    assert row["armed"] is False
+    assert ", but token is RED: the access token has expired; " in row["what"]
+    is_up(worker=None)
+    (row,) = squareoff.json("status")["strategies"]
+    assert row["armed"] is None
+    assert len(asked) == 2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -26,6 +27,7 @@ from squareoff.core.definition import DEFAULT_ACCOUNT, DEFAULT_EXCHANGE
 from squareoff.core.events import Event
 from squareoff.core.limits import Level
 from squareoff.core.machine import CAUSE_LABEL, FINAL, STATE_LABEL, State
+from squareoff.core.preflight import Check, first_red, preflight
 from squareoff.core.run import Run
 from squareoff.core.strategy import Strategy
 from squareoff.core.types import StrategyId, Symbol, Tick
@@ -40,6 +42,7 @@ AGES_AT_MOST = 5
 OLD_FEED_S = 5.0
 """As the worker judges it: silent for longer while something is held is an alarm."""
 _RUNS_OF_A_DAY = 100
+PREFLIGHT_EVERY_S = 10.0
 
 
 class Need(IntEnum):
@@ -68,6 +71,8 @@ class Row:
     zone: ZoneInfo
     last_price: Decimal | None = None
     gain: Decimal | None = None
+    armed: bool | None = None
+    """Of one that is ready: whether every check of its preflight is green or not known; None: it was not asked."""
 
     @property
     def is_held(self) -> bool:
@@ -115,6 +120,9 @@ class Viewer:
     _up_before: int | None = None
     _open_before: frozenset[int] | None = None
     _done: tuple[Run, ...] = ()
+    _red: dict[StrategyId, Check | None] = field(default_factory=dict)
+    """The first red check of each that is ready, None if none is; asked seldom, it looks at disks and sockets."""
+    _red_at_s: float = float("-inf")
     _repeating: frozenset[StrategyId] = frozenset()
     """Those that are started anew on every trading day."""
     _zones: dict[str, ZoneInfo] = field(default_factory=dict)
@@ -139,6 +147,8 @@ class Viewer:
             self.reference, self._up_before = wiring.reference_data(config), (up or {}).get("pid")
         redis_url = (up or {}).get("redis_url") or (config.redis_url if worker is not None else None)
         prices = wiring.last_prices(redis_url, DEFAULT_ACCOUNT) if redis_url else {}
+        if worker is not None and up is not None:
+            self._preflight(now)
         rows = self._rows(now, prices)
         shown = [row for row in rows if self.only is None or row.strategy.id == self.only]
         return Picture(
@@ -153,6 +163,20 @@ class Viewer:
             alarms=alarms(rows, is_up=up is not None, worker=worker),
             switch=self._kill_switch(),
         )
+
+    def _preflight(self, now: datetime) -> None:
+        from squareoff.apps.facts import gather, look_around
+
+        if time.monotonic() - self._red_at_s < PREFLIGHT_EVERY_S:
+            return
+        self._red_at_s = time.monotonic()
+        waiting = {run.plan.strategy_id for run in self.store.open_runs() if run.state is State.READY}
+        here = look_around(self.config) if waiting else None
+        asked = [strategy for strategy in self.store.list() if strategy.id in waiting]
+        self._red = {
+            each.id: first_red(preflight(each, gather(self.config, each, now=now, machine=here), when=now))
+            for each in asked
+        }
 
     @property
     def _speed(self) -> float:
@@ -200,10 +224,14 @@ class Viewer:
         if run is not None and not run.is_closed:
             need = Need.WAITING if run.exposure not in EXPOSED else Need.FAILED if run.state in FINAL else Need.HOLDING
             asked = "" if wish is None or wish.event is Event.START else f"; {wish.event} waits for the worker"
+            is_asked = run.state is State.READY and strategy.id in self._red
+            red = self._red[strategy.id] if is_asked else None
+            mend = "" if red is None else f", but {red.name} is RED: {red.text}; {red.mend}"
             return Row(
                 strategy=strategy,
                 need=need,
-                words=_state_words(run) + asked,
+                words=_state_words(run) + mend + asked,
+                armed=red is None if is_asked else None,
                 next=next_action(run, zone),
                 run=run,
                 zone=zone,

@@ -157,6 +157,7 @@ def _row(row: Row, guard: str) -> dict[str, Any]:
         "name": row.strategy.name,
         "symbol": row.strategy.symbol,
         "need": row.need.word,
+        "armed": row.armed,
         "what": row.words,
         "next": row.next or None,
         "buy_at": None if run is None else local(run.plan.buy_at, row.zone),
