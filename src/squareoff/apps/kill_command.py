@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 FLAT_WITHIN_S = 60.0
 """How long `kill` waits for the fills that prove it. What is sold goes on being sold afterwards."""
 
+UNKNOWN_WITHIN_S = 5.0
+"""How long a database that does not answer is asked again."""
+
 KILL_HELP = """Stop an account at once, and keep it stopped.
 
 \b
@@ -81,7 +84,8 @@ def _kill(
         raise typer.Abort
     told = [_press(config, each, level, reason) for each in accounts]
     after = _wait_flat(config, accounts, quiet=as_json) if level is Level.SQUARE_OFF else shown
-    flat = not [run for run in after if run.plan.account in accounts] if level is Level.SQUARE_OFF else None
+    is_proven = level is Level.NO_ENTRIES or (after is not None and not after)
+    after = after or []
     if as_json:
         from squareoff.apps.formats import print_json
 
@@ -91,11 +95,14 @@ def _kill(
                 "accounts": told,
                 "held_before": [_row(run) for run in shown],
                 "held_after": [_row(run) for run in after],
+                "proven": is_proven,
             }
         )
     else:
-        _show_after(level, accounts, shown, after, config)
-    if flat is False:
+        if not is_proven and not after:
+            typer.echo("The database does not answer: nothing proves here that it is flat. Look at your broker.")
+        _show_after(level, accounts, shown if is_proven or after else (), after, config)
+    if not is_proven:
         raise typer.Exit(1)
 
 
@@ -153,8 +160,9 @@ def _press(config: Config, account: AccountId, level: Level, reason: str) -> dic
     return {"account": account, "level": level, "file": True, "database": in_sql, "why_not": why}
 
 
-def _wait_flat(config: Config, accounts: Sequence[AccountId], *, quiet: bool) -> list[Run]:
-    """Until the fills prove it, or the time is over. Works the account itself if nobody does."""
+def _wait_flat(config: Config, accounts: Sequence[AccountId], *, quiet: bool) -> list[Run] | None:
+    """Until the fills prove it, or the time is over: what is still held, None if the database does not say. Works
+    the account itself if nobody does."""
     from squareoff.apps.up.supervisor import orphaned_broker, worker_pid
 
     helper: subprocess.Popen[bytes] | None = None
@@ -162,7 +170,13 @@ def _wait_flat(config: Config, accounts: Sequence[AccountId], *, quiet: bool) ->
     told = False
     try:
         while True:
-            held = [run for run in _held(config) or () if run.plan.account in accounts]
+            known = _held(config)
+            held = [run for run in known or () if run.plan.account in accounts]
+            if known is None and time.monotonic() <= until_s - FLAT_WITHIN_S + UNKNOWN_WITHIN_S:
+                time.sleep(0.1)
+                continue
+            if known is None:
+                return None
             if not held or time.monotonic() > until_s:
                 return held
             if helper is None and worker_pid(config) is None:
