@@ -350,8 +350,9 @@ def test_ctrl_c_leaves_the_server_up_until_our_own_last_write(
 ) -> None:
     ours = program(
         """
-        import redis, sys, time
+        import redis, signal, sys, time
         from squareoff.adapters.redis.server import RedisServer
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # a CI in the background has it ignored
         with RedisServer(sys.argv[1]) as server:
             try:
                 print(server.pid, flush=True)
