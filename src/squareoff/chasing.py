@@ -16,13 +16,13 @@ from squareoff.core.run import Run, slot_of
 from squareoff.core.types import ZERO, ClientOrderId, OrderReport, RunId, SlotName
 from squareoff.core.values import replace
 from squareoff.errors import BrokerUnavailable
-from squareoff.ports import Broker, Clock, EngineState, JournalKind, Severity
+from squareoff.ports import Broker, Clock, EngineState, JournalKind, Severity, Storyteller
 
 LOOK_UP_FIRST_S, LOOK_UP_LONGEST_S = 0.5, 5.0
 """A lost order is looked up at once, then with these pauses, doubling."""
 
 
-class Chasing(Protocol):
+class Chasing(Storyteller, Protocol):
     """What a chaser needs of the engine."""
 
     board: Board
@@ -34,14 +34,6 @@ class Chasing(Protocol):
     def on_report(self, report: OrderReport) -> None: ...
     def wake(self, run_id: RunId) -> None: ...
     def tell(self, severity: Severity, headline: str, text: str, run: Run | None = None) -> None: ...
-    def say(
-        self,
-        kind: JournalKind,
-        text: str,
-        run: Run | None = None,
-        engine: EngineState = EngineState.IDLE,
-        **data: Any,
-    ) -> None: ...
 
 
 class Chaser:

@@ -268,7 +268,7 @@ class Engine:
         run = None if before is None else edited(before, plan)
         if before is None or run is before:
             return True
-        if run is None:
+        if run is None or run_id in self._busy:  # what is being decided now was decided by the old plan
             return False
         text, data = story.of_edit(before.plan, run)
         self.say(JournalKind.WISH, text, run, EngineState.UPDATING, **data)

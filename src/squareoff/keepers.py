@@ -26,11 +26,11 @@ from squareoff.ports import (
     Brake,
     Broker,
     Clock,
-    EngineState,
     JournalKind,
     Planner,
     Records,
     RuntimeStore,
+    Storyteller,
     WishRecord,
 )
 
@@ -50,7 +50,7 @@ PLANS_S = 1.0
 RECONNECT_FIRST_S, RECONNECT_LONGEST_S = 0.1, 5.0
 
 
-class Kept(Protocol):
+class Kept(Storyteller, Protocol):
     """What the keepers need of the engine."""
 
     account: AccountId
@@ -74,16 +74,6 @@ class Kept(Protocol):
     async def create(self, run: Run) -> None: ...
     async def begin(self, run_id: RunId) -> None: ...
     async def settled(self, run_id: RunId) -> None: ...
-    def say(
-        self,
-        kind: JournalKind,
-        text: str,
-        run: Run | None = None,
-        engine: EngineState = EngineState.IDLE,
-        *,
-        strategy_id: StrategyId | None = None,
-        **data: Any,
-    ) -> None: ...
 
 
 @dataclass(kw_only=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import date, datetime, timedelta
-from typing import Any, Protocol
+from typing import Protocol
 from zoneinfo import ZoneInfo
 
 from squareoff.core.board import Board
@@ -17,7 +17,7 @@ from squareoff.core.preflight import Check, CheckName
 from squareoff.core.repeat import MADE_AT
 from squareoff.core.run import Run
 from squareoff.core.types import AccountId, RunId
-from squareoff.ports import Clock, EngineState, JournalKind, Severity
+from squareoff.ports import Clock, JournalKind, Severity, Storyteller
 
 LOOK_EVERY_S = 1.0
 BEFORE_OPEN = timedelta(minutes=1)
@@ -26,21 +26,13 @@ SUMMARY_AFTER = timedelta(minutes=1)
 """The summary comes when the day's repeating runs have been made."""
 
 
-class Told(Protocol):
+class Told(Storyteller, Protocol):
     """What mornings need of the engine."""
 
     account: AccountId
     board: Board
 
     def tell(self, severity: Severity, headline: str, text: str, run: Run | None = None) -> None: ...
-    def say(
-        self,
-        kind: JournalKind,
-        text: str,
-        run: Run | None = None,
-        engine: EngineState = EngineState.IDLE,
-        **data: Any,
-    ) -> None: ...
 
 
 class Mornings:

@@ -228,6 +228,22 @@ class Journal(Protocol):
         """Entries not yet durable."""
 
 
+class Storyteller(Protocol):
+    """Who writes the journal's lines for the movers: the engine."""
+
+    def say(
+        self,
+        kind: JournalKind,
+        text: str,
+        run: Run | None = None,
+        engine: EngineState = EngineState.IDLE,
+        *,
+        strategy_id: StrategyId | None = None,
+        **data: Any,
+    ) -> None:
+        """One line, at the present trading time. `strategy_id` where there is no run of it."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class WishRecord:
     """A user's wish as committed to SQL before it was answered: START, STOP, HAND_OVER or KILL."""

@@ -15,7 +15,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sized
 from datetime import datetime
-from typing import Any, Protocol
+from typing import Protocol
 
 from squareoff.core.board import Board
 from squareoff.core.machine import EXIT_OPEN, FINAL, State
@@ -27,7 +27,6 @@ from squareoff.errors import BrokerUnavailable, RecordsUnavailable, StoreUnavail
 from squareoff.ports import (
     Broker,
     Clock,
-    EngineState,
     Journal,
     JournalKind,
     Records,
@@ -35,10 +34,11 @@ from squareoff.ports import (
     Spool,
     SpoolContents,
     SpoolMark,
+    Storyteller,
 )
 
 
-class Recovering(Protocol):
+class Recovering(Storyteller, Protocol):
     """What recovery needs of the engine."""
 
     board: Board
@@ -53,14 +53,6 @@ class Recovering(Protocol):
     def on_report(self, report: OrderReport) -> None: ...
     async def settled(self, run_id: RunId) -> None: ...
     async def save_all(self) -> None: ...
-    def say(
-        self,
-        kind: JournalKind,
-        text: str,
-        run: Run | None = None,
-        engine: EngineState = EngineState.IDLE,
-        **data: Any,
-    ) -> None: ...
 
 
 ASK_AGAIN_S = 1.0

@@ -21,6 +21,7 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from squareoff import wiring
+from squareoff.apps import up_command
 from squareoff.apps.up.children import Child
 from squareoff.apps.up.market_place import make_ready, read_market
 from squareoff.apps.up.supervisor import running, worker_pid
@@ -32,6 +33,7 @@ from squareoff.core.machine import State
 from squareoff.core.run import Run
 from squareoff.core.strategy import StopLoss, StopLossKind, Strategy
 from squareoff.core.types import StrategyId, Symbol, UserId
+from squareoff.errors import RecordsUnavailable
 
 IST = ZoneInfo("Asia/Kolkata")
 WITHIN_S = 45.0
@@ -330,3 +332,19 @@ def test_the_address_of_up_is_gone_when_it_has_ended(desk: Desk) -> None:
     (desk.config.run_folder).mkdir(parents=True)
     (desk.config.run_folder / "up.json").write_text(json.dumps({"pid": 1}))
     assert running(desk.config) is None, "a status file without its lock is what a killed one left behind"
+
+
+def test_a_database_that_is_away_does_not_keep_up_from_ending_its_processes(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away(_: object) -> list[Run]:
+        raise RecordsUnavailable("the disk is on fire")
+
+    monkeypatch.setattr(up_command, "holding", away)
+    log = up_command._Log(desk.config)
+    assert up_command._holding(desk.config, log) == []
+    log.close()
+    assert (
+        "what is held is not known here (the disk is on fire): look at your broker"
+        in (desk.config.logs / "up.log").read_text()
+    )

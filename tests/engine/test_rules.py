@@ -206,3 +206,22 @@ def test_why_a_repeating_strategy_makes_no_run_is_told_once(begin):
         world.planned = Planned(waiting={plan().strategy_id: "NSE:INFY expired on 2026-11-26"})
         world.go(1)
     assert sum("expired on 2026-11-26" in line for line in world.journal("alert")) == 1
+
+
+def test_an_edit_in_the_midst_of_a_buy_waits_until_that_is_decided(begin):
+    world = begin(plan())
+    world.silently("09:19:59.9")
+    engine, run = world.process.engine, world.run()
+    answers: list[bool] = []
+
+    async def edit() -> None:
+        answers.append(await engine.edit(run.plan.run_id, replace(run.plan, quantity=Decimal(99))))
+
+    def at_the_claim(what: str) -> None:
+        if what.startswith("claim BUY") and not answers:
+            world.process.spawn(edit())
+
+    world.breaks = at_the_claim
+    world.go("09:20:03")
+    assert answers == [False]
+    assert (world.run().state, world.net) == ("bought", Decimal(50))

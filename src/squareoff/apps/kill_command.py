@@ -167,7 +167,6 @@ def _wait_flat(config: Config, accounts: Sequence[AccountId], *, quiet: bool) ->
 
     helper: subprocess.Popen[bytes] | None = None
     until_s = time.monotonic() + FLAT_WITHIN_S
-    told = False
     try:
         while True:
             known = _held(config)
@@ -181,13 +180,12 @@ def _wait_flat(config: Config, accounts: Sequence[AccountId], *, quiet: bool) ->
                 return held
             if helper is None and worker_pid(config) is None:
                 if orphaned_broker(config.run_folder) is None:
-                    if not told and not quiet:
+                    if not quiet:
                         typer.echo("No squareoff runs, and the broker does not answer: nothing can be sold from here.")
                     return held
                 if not quiet:
                     typer.echo("No squareoff runs: this command takes the account and squares off itself.")
                 helper = _own_worker(config)
-            told = True
             time.sleep(0.1)
     finally:
         if helper is not None:

@@ -152,7 +152,8 @@ def _watch(supervisor: Supervisor, signals: _Signals, log: _Log) -> None:
         supervisor.look()
         if signals.interrupts > answered:
             answered = signals.interrupts
-            if not sys.stdin.isatty() or not (held := holding(supervisor.settings.config)):
+            held = _holding(supervisor.settings.config, log)
+            if not sys.stdin.isatty() or not held:
                 return
             question = _Question(held, log.say)
         if question is not None and (answer := question.answer()) is not None:
@@ -231,6 +232,17 @@ def holding(config: Config) -> list[Run]:
         store.close()
 
 
+def _holding(config: Config, log: _Log) -> list[Run]:
+    """As `holding`; a database that does not answer must not keep `up` from ending its processes."""
+    from squareoff.errors import RecordsUnavailable
+
+    try:
+        return holding(config)
+    except RecordsUnavailable as error:
+        log.say(f"what is held is not known here ({error}): look at your broker")
+        return []
+
+
 def describe(run: Run) -> str:
     from squareoff.apps.formats import money, quantity
     from squareoff.core.machine import EXPOSURE_LABEL
@@ -254,7 +266,7 @@ def _tell_where(supervisor: Supervisor, log: _Log) -> None:
 
 def _tell_unwatched(config: Config, log: _Log) -> None:
     """Nothing is sold by ending; what is held now has no one who watches it."""
-    for run in holding(config):
+    for run in _holding(config, log):
         log.say(f"NOT WATCHED ANY MORE: {describe(run)}. Start again with `squareoff up`, or close it at your broker")
 
 

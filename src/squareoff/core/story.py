@@ -71,16 +71,17 @@ def _shown(value: object) -> str:
 
 def news(before: Run, run: Run) -> tuple[str, str] | None:
     """Headline and text for a person when something was bought or sold; None: nothing was."""
-    qty, symbol, bought = run.entry.filled_qty, run.plan.symbol, run.entry.avg_fill_price
-    if run.state is State.BOUGHT and bought is not None:
+    if run.state is State.BOUGHT and (bought := run.entry.avg_fill_price) is not None:
         level = "" if run.stop_price is None else f"stop-loss {run.stop_price:f}"
-        return f"{run.plan.name}: bought {qty:f} {symbol} at {bought:f}", level
+        return f"{run.plan.name}: bought {run.entry.filled_qty:f} {run.plan.symbol} at {bought:f}", level
+    if run.state not in FINAL or before.state in FINAL:
+        return None
     sold, pnl = run.exit.avg_fill_price, run.pnl_gross
-    if run.state in FINAL and before.state not in FINAL and sold is not None and pnl is not None:
-        why = CAUSE_LABEL[run.cause] if run.cause is not None else STATE_LABEL[run.state]
-        text = f"{why}; P&L {pnl:f}, gross, before charges"
-        return f"{run.plan.name}: sold {run.exit.filled_qty:f} {symbol} at {sold:f}", text
-    return None
+    if sold is None or pnl is None:
+        return None
+    why = CAUSE_LABEL[run.cause] if run.cause is not None else STATE_LABEL[run.state]
+    headline = f"{run.plan.name}: sold {run.exit.filled_qty:f} {run.plan.symbol} at {sold:f}"
+    return headline, f"{why}; P&L {pnl:f}, gross, before charges"
 
 
 def exposure_key(run: Run) -> str:
