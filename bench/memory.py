@@ -26,7 +26,7 @@ from bench.figures import load
 from bench.replay import BUY_AT, OPENS, SYMBOL, plans
 from squareoff.core.machine import State
 from squareoff.core.types import Tick
-from squareoff.wiring import replay_world
+from squareoff.wiring.replay import replay_world
 
 PRICE = Decimal("100.00")
 

@@ -25,7 +25,7 @@ from squareoff.core.machine import State
 from squareoff.core.strategy import Plan
 from squareoff.core.types import Symbol, Tick
 from squareoff.simulation.replay import play_day
-from squareoff.wiring import REPLAY_ACCOUNT, replay_world
+from squareoff.wiring.replay import REPLAY_ACCOUNT, replay_world
 
 SYMBOL = Symbol("SIM:BENCH")
 OPENS = datetime(2026, 11, 20, 3, 45, tzinfo=UTC)

@@ -39,7 +39,7 @@ READS_TIME = {
     "adapters/lease.py": "draws the machine's id once",
     "adapters/sql/database.py": "draws the installation's id once",
     "adapters/alerts/": "threads that pause, and signs of life for people outside: no trading time is involved",
-    "alerts_wiring.py": "a test alert bears the time of the person who asks for it",
+    "wiring/alerts.py": "a test alert bears the time of the person who asks for it",
     "apps/": "people look at a real clock",
 }
 

@@ -18,7 +18,7 @@ from squareoff.core.session import Session
 from squareoff.core.types import AccountId, RunId, StrategyId, Symbol, Tick, UserId
 from squareoff.ports import JournalEntry
 from squareoff.simulation.replay import DayResult, play_day
-from squareoff.wiring import REPLAY_ACCOUNT, replay_world
+from squareoff.wiring.replay import REPLAY_ACCOUNT, replay_world
 
 DAY = date(2026, 11, 23)
 PAPER = AccountId("paper")

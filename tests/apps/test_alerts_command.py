@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from squareoff import alerts_wiring
 from squareoff.core.types import RunId
 from squareoff.ports import Severity
+from squareoff.wiring import alerts as alerts_wiring
 from tests.apps.conftest import Squareoff
 from tests.web import Web, serving, until
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -86,9 +87,11 @@ def test_a_damaged_list_is_refused_and_the_one_before_stays(
 def test_a_day_that_cannot_be_is_refused(squareoff: Squareoff, tmp_path: Path) -> None:
     file = tmp_path / "mine.csv"
     file.write_text(KITE)
+    today = datetime.now().astimezone().date()
+    tomorrow = today + timedelta(days=1)
     for day, says in (
-        ("yesterday", "as_of: 'yesterday' is not a day; write it like 2026-11-23"),
-        ("2026-11-24", "as_of: 2026-11-24 is in the future; 2026-11-23 at the latest"),
+        ("yesterday", f"as_of: 'yesterday' is not a day; write it like {today}"),
+        (f"{tomorrow}", f"as_of: {tomorrow} is in the future; {today} at the latest"),
     ):
         answer = squareoff("instruments", "import", str(file), "--as-of", day)
         assert (answer.status, answer.errors) == (2, f"squareoff: {says}\n")

@@ -23,7 +23,7 @@ from squareoff.core.strategy import Repeat, StopLoss, StopLossKind, Strategy
 from squareoff.core.types import AccountId, RunId, StrategyId, Symbol, Tick, UserId
 from squareoff.scheduler import LONGEST_SLEEP_S, Scheduler
 from squareoff.simulation.replay import play_day
-from squareoff.wiring import REPLAY_ACCOUNT, replay_world
+from squareoff.wiring.replay import REPLAY_ACCOUNT, replay_world
 
 NEW_YORK = ZoneInfo("America/New_York")
 NYSE = ExchangeHours(

@@ -78,7 +78,7 @@ from squareoff.ports import (
 from squareoff.precedence import OrdersFirst
 from squareoff.recovery import recover
 from squareoff.scheduler import Scheduler
-from squareoff.wiring import QUIET_S
+from squareoff.wiring.worker import QUIET_S
 
 IST = ZoneInfo("Asia/Kolkata")
 DAY = date(2026, 7, 13)
@@ -419,7 +419,7 @@ def short(order: ClientOrderId) -> str:
 
 
 class Process:
-    """The engine of the account with everything that dies with it, wired as `wiring.run_worker` does."""
+    """The engine of the account with everything that dies with it, wired as `wiring.worker.run_worker` does."""
 
     def __init__(self, world: World) -> None:
         self.world, self.alive = world, True

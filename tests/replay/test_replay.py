@@ -18,7 +18,7 @@ from squareoff.core.run import Run
 from squareoff.core.strategy import Plan, StopLoss, StopLossKind
 from squareoff.core.types import Product, RunId, StrategyId, Symbol, Tick, UserId
 from squareoff.simulation.replay import play_day
-from squareoff.wiring import REPLAY_ACCOUNT, replay_world
+from squareoff.wiring.replay import REPLAY_ACCOUNT, replay_world
 from tests.replay.reference import Expected, expected
 
 IST = ZoneInfo("Asia/Kolkata")

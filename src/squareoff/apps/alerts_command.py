@@ -75,8 +75,8 @@ def register(app: typer.Typer) -> None:
 def _channels(context: typer.Context, as_json: Json = False) -> None:
     if context.invoked_subcommand is not None:
         return
-    from squareoff import alerts_wiring
     from squareoff.apps.formats import print_json
+    from squareoff.wiring import alerts as alerts_wiring
 
     config: Config = context.obj
     settings = _settings(config)
@@ -95,8 +95,8 @@ def _channels(context: typer.Context, as_json: Json = False) -> None:
 
 
 def _test(context: typer.Context, as_json: Json = False) -> None:
-    from squareoff import alerts_wiring
     from squareoff.apps.formats import print_json
+    from squareoff.wiring import alerts as alerts_wiring
 
     config: Config = context.obj
     settings = _settings(config)
@@ -117,8 +117,8 @@ def _log(
     newest: Annotated[int, typer.Option("-n", min=1, max=100_000, metavar="N", help="How many.")] = 20,
     as_json: Json = False,
 ) -> None:
-    from squareoff import alerts_wiring
     from squareoff.apps.formats import print_json
+    from squareoff.wiring import alerts as alerts_wiring
 
     config: Config = context.obj
     told = alerts_wiring.last_alerts(config.data, newest)
@@ -146,7 +146,7 @@ def _here(at: str) -> str:
 
 def _settings(config: Config) -> AlertSettings:
     """Raises BadInput. What works and yet should be mended goes to standard error."""
-    from squareoff import alerts_wiring
+    from squareoff.wiring import alerts as alerts_wiring
 
     settings = alerts_wiring.alert_settings(config.data)
     for warning in settings.warnings:

@@ -75,7 +75,7 @@ class Job:
 
 
 def _strategy(draft: Draft, number: int) -> Strategy:
-    from squareoff.wiring import REPLAY_ACCOUNT
+    from squareoff.wiring.replay import REPLAY_ACCOUNT
 
     return replace(draft.as_strategy(StrategyId(number), UserId(1)), account=REPLAY_ACCOUNT)
 
@@ -148,7 +148,8 @@ def _job(
     config: Config,
 ) -> Job:
     from squareoff.apps.strategy_file import load_strategy_file
-    from squareoff.wiring import recorded_data, reference_data
+    from squareoff.wiring import reference_data
+    from squareoff.wiring.replay import recorded_data
 
     reference = reference_data(config)
     hours, instruments = _with_session(reference.hours, session), reference.instruments
@@ -219,7 +220,7 @@ def _run(job: Job, *, as_json: bool, journal: Path | None, began_s: float) -> No
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     from squareoff.simulation.replay import play_day, result_row
-    from squareoff.wiring import replay_world
+    from squareoff.wiring.replay import replay_world
 
     rows: list[dict[str, Any]] = []
     ignored: dict[str, int] = {}

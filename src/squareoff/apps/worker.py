@@ -23,7 +23,7 @@ from squareoff.core.strategy import Strategy
 from squareoff.core.types import AccountId
 from squareoff.errors import SquareoffError
 from squareoff.market import write_whole
-from squareoff.wiring import WorkerSettings, run_worker
+from squareoff.wiring.worker import WorkerSettings, run_worker
 
 READY = "READY"
 

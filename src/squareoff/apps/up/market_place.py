@@ -124,6 +124,7 @@ def _last_known(config: Config, before: Market | None) -> datetime | None:
 
 def _recorded(config: Config, wanted: Wanted) -> RecordedData:
     from squareoff import wiring
+    from squareoff.wiring.replay import recorded_data
 
     assert wanted.source is not None
     hours = wiring.exchange_hours()
@@ -131,7 +132,7 @@ def _recorded(config: Config, wanted: Wanted) -> RecordedData:
     def hours_of(symbol: Symbol) -> ExchangeHours:
         return hours.get(symbol.partition(":")[0], hours["NSE"])
 
-    return wiring.recorded_data(
+    return recorded_data(
         [wanted.source], bars_labelled="start", quote="bid", exchange="NSE", symbol=None, hours_of=hours_of
     )
 
