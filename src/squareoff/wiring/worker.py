@@ -83,6 +83,7 @@ async def run_worker(
     from squareoff.core.orders import Stamp
     from squareoff.core.plausible import PriceLimits
     from squareoff.engine import Engine
+    from squareoff.faults import FaultPoints
     from squareoff.feeding import FeedKeeper
     from squareoff.gateway import Gateway
     from squareoff.keepers import Keepers
@@ -92,20 +93,26 @@ async def run_worker(
     from squareoff.scheduler import Scheduler
     from squareoff.wiring.alerts import open_alerts, open_heartbeat
 
+    points = FaultPoints.from_environment()
     account = settings.account
     folder = settings.data / "accounts"
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    lease = FileLease(folder, account)
-    lease.acquire()
+    held = FileLease(folder, account)
+    held.acquire()
+    lease = points.around("lease", held)
     clock: Clock = SystemClock() if settings.clock_file is None else PacedClock(settings.clock_file)
     alerts = open_alerts(settings.data, now=clock.now)
     heartbeat = open_heartbeat(settings.data, alerts)
     database = Database.open(settings.data / DATABASE_NAME)
-    records = SqlRecords(database)
-    spool = FileSpool(folder / f"{account}.spool", lease.machine, lease.boot)
-    runtime = RedisRuntimeStore(settings.redis_url, owner=f"worker-{os.getpid()}", timeout_s=REDIS_TIMEOUT_S)
+    sql = SqlRecords(database)
+    records, journal = points.around("records", sql), points.around("journal", sql)
+    file = FileSpool(folder / f"{account}.spool", lease.machine, lease.boot)
+    spool = points.around("spool", file)
+    redis = RedisRuntimeStore(settings.redis_url, owner=f"worker-{os.getpid()}", timeout_s=REDIS_TIMEOUT_S)
+    runtime = points.around("runtime", redis)
     facts = replace(FACTS, request_timeout_s=settings.request_timeout_s, quarantine_s=settings.quarantine_s)
-    broker = PaperBroker(settings.broker_url, token=settings.token, facts=facts)
+    venue = PaperBroker(settings.broker_url, token=settings.token, facts=facts, on_written=points.when_written())
+    broker = points.around("broker", venue)
     fence = await records.take_lease(account, owner=f"pid {os.getpid()}", machine=lease.machine, boot=lease.boot)
     loop, board = asyncio.get_running_loop(), Board()
     engine: Engine
@@ -121,12 +128,12 @@ async def run_worker(
         board=board,
         clock=clock,
         records=records,
-        journal=records,
+        journal=journal,
         runtime=runtime,
         broker=broker,
         gateway=Gateway(broker=broker, lease=lease, spool=spool, clock=clock),
         spool=spool,
-        alerts=alerts,
+        alerts=points.around("alerts", alerts),
         stamp=Stamp(fence=fence, machine=lease.machine, boot=lease.boot),
         set_timers=scheduler.set_timers,
         spawn=loop.create_task,
@@ -143,11 +150,12 @@ async def run_worker(
         on_low=engine.on_low,
         limits=lambda symbol: limits.get(symbol, PriceLimits()),
     )
-    quotes = PaperQuotes(settings.broker_url, token=settings.token)
+    second_source = PaperQuotes(settings.broker_url, token=settings.token)
+    quotes = points.around("quotes", second_source)
     feeding = FeedKeeper(
         engine=engine,
         clock=clock,
-        feed=PaperFeed(settings.broker_url, token=settings.token),
+        feed=points.around("feed", PaperFeed(settings.broker_url, token=settings.token)),
         quotes=quotes,
         listener=listener,
         dice=throw,
@@ -161,8 +169,8 @@ async def run_worker(
         feed_loops=feeding.loops(),
         records=records,
         runtime=runtime,
-        planner=planner,
-        brake=FileBrake(folder, account),
+        planner=points.around("planner", planner),
+        brake=points.around("brake", FileBrake(folder, account)),
         plans_every_s=plans_every_s(load_market(config.run_folder)),
     )
     await keepers.read_rules()  # before anything could be bought
@@ -173,7 +181,7 @@ async def run_worker(
             account=account,
             engine=engine,
             records=records,
-            journal=records,
+            journal=journal,
             runtime=runtime,
             broker=broker,
             spool=spool,
@@ -191,14 +199,14 @@ async def run_worker(
         scheduler.close()
         engine.say(JournalKind.NOTE, "this worker stops; it sells nothing by itself")
         engine.tell_unwatched()
-        await records.flush()
-        await records.close()
-        await broker.close()
-        await quotes.close()
-        await runtime.close()
+        await sql.flush()
+        await sql.close()
+        await venue.close()
+        await second_source.close()
+        await redis.close()
         database.close()
-        spool.close()
-        lease.release()
+        file.close()
+        held.release()
         heartbeat.close()
         await asyncio.to_thread(alerts.close, ALERTS_WITHIN_S)
 

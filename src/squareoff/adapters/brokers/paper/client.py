@@ -39,7 +39,14 @@ T = TypeVar("T")
 class PaperBroker:
     """`ports.Broker` over HTTP and a WebSocket. `url` as the server's ready file tells it."""
 
-    def __init__(self, url: str, *, token: str = "paper", facts: VenueFacts = FACTS) -> None:
+    def __init__(
+        self,
+        url: str,
+        *,
+        token: str = "paper",
+        facts: VenueFacts = FACTS,
+        on_written: Callable[[], None] | None = None,
+    ) -> None:
         parts = urlsplit(url)
         if parts.scheme != "http" or parts.hostname is None or parts.port is None:
             raise ValueError(f"expected http://host:port, not {url!r}")
@@ -51,6 +58,7 @@ class PaperBroker:
             parts.port,
             headers={**self._authorization, "Content-Type": "application/json"},
             timeout_s=facts.request_timeout_s,
+            on_written=on_written,
         )
         self._streams: set[aiohttp.ClientWebSocketResponse] = set()
 
