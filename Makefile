@@ -1,14 +1,15 @@
-# make demo | make test | make bench | make docs - each sets up what it needs in .venv, from package registries only.
+# make demo | make test | make faults | make bench | make docs - each sets up what it needs in .venv, from package registries only.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help demo test lint docs bench clean
+.PHONY: help demo test lint docs bench faults clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make demo   one generated trading day, with real processes and real trouble (about 25 s)"
 	@echo "make test   lint, types, generated pages, all tests"
+	@echo "make faults everything we know that can go wrong, with real processes (FAULTS=--help)"
 	@echo "make bench  speed and size, as ratios to floors of the same run"
 	@echo "make docs   write the generated pages again"
 
@@ -42,6 +43,9 @@ docs: $(VENV)/.tools
 
 bench: $(VENV)/.bench
 	$(BIN)/python -m bench.run $(BENCH)
+
+faults: $(VENV)/.tools
+	$(BIN)/python -m faults.run $(FAULTS)
 
 clean:
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis

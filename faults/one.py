@@ -1,0 +1,78 @@
+"""One scenario, once: `python -m faults.one ID --seed N --folder DIR`. Prints its verdict as one line of JSON."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from faults.oracle import judge
+from faults.scenarios import all_scenarios, sweep
+from faults.stage import Stage, StageError
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="faults.one", description=__doc__)
+    parser.add_argument("id")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--folder", type=Path, required=True)
+    parser.add_argument("--bug", default="")
+    parser.add_argument("--database", default="")
+    parser.add_argument("--server", default="")
+    given = parser.parse_args(arguments)
+    scenario = {each.id: each for each in (*all_scenarios(), *sweep())}[given.id]
+    setting = scenario.setting
+    if given.bug:
+        setting = replace(setting, bug=given.bug)
+    if given.database:
+        setting = replace(setting, database=given.database)
+    if given.server:
+        setting = replace(setting, server=given.server)
+    began_s = time.monotonic()
+    problems: list[str] = []
+    outcome, out_s, takeover_s = "-", None, None
+    with Stage(folder=given.folder, setting=setting, dice=random.Random(given.seed)) as stage:
+        try:
+            for step in scenario.steps:
+                step(stage)
+        except StageError as error:
+            problems.append(f"O3: {error}")
+        _over(stage, scenario.names, scenario.within_s if not problems else 3.0, scenario.expected.stays_open)
+        verdict = judge(stage, scenario.expected, scenario.names)
+        problems += verdict.problems
+        outcome, out_s, takeover_s = verdict.outcome, verdict.out_s, verdict.takeover_s
+        notes = stage.notes
+    print(
+        json.dumps(
+            {
+                "id": given.id,
+                "seed": given.seed,
+                "problems": problems,
+                "outcome": outcome,
+                "out_s": out_s,
+                "takeover_s": takeover_s,
+                "notes": notes,
+                "seconds": round(time.monotonic() - began_s, 2),
+            }
+        )
+    )
+    return 1 if problems else 0
+
+
+def _over(stage: Stage, names: Sequence[str], within_s: float, stays_open: bool) -> None:
+    """Until the commands show every run over, or its outcome told where it stays open."""
+    until_s = time.monotonic() + within_s
+    while time.monotonic() < until_s:
+        runs = [run for name in names for run in stage.ask("show", name)["runs"]]
+        if runs and all(run["closed"] or (stays_open and run["outcome"]) for run in runs):
+            return
+        time.sleep(0.3)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,429 @@
+"""One day of one strategy with real processes: a Redis server, the paper broker, the worker, perhaps a standby.
+
+The stage starts them, keeps prices coming, does what a scenario's steps say, and starts a worker that died again, as
+`squareoff up` does. What came of it is judged by `faults.oracle`, from the broker's ledger and the public commands.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import sqlite3
+import subprocess
+import sys
+import threading
+import time
+import urllib.request
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from decimal import Decimal
+from pathlib import Path
+from typing import IO, Any
+from zoneinfo import ZoneInfo
+
+from faults.proxy import Proxy
+from squareoff import wiring
+from squareoff.adapters.brokers.paper.book import Cancelled, Placed, Traded
+from squareoff.adapters.brokers.paper.ledger import LedgerLine, read_ledger
+from squareoff.config import Config
+from squareoff.core.definition import read
+from squareoff.core.events import Event
+from squareoff.core.types import Side, StrategyId, UserId
+from squareoff.faults import SEEN_VARIABLE, VARIABLE
+
+IST = ZoneInfo("Asia/Kolkata")
+OPENS = datetime(2026, 11, 20, 10, 0, tzinfo=IST)
+"""When every scenario's clock starts; it then runs at the speed of the real one."""
+SYMBOL, OTHER = "SIM:ALPHA", "SIM:BETA"
+PRICE, LEVEL, FALL = Decimal("100.00"), Decimal("99.00"), Decimal("98.50")
+"""The price all day, the stop-loss, and where the price falls to."""
+QTY = Decimal(10)
+BUY_AFTER_S = 2
+QUARANTINE_S, REQUEST_TIMEOUT_S = 4.0, 1.0
+PRICE_EVERY_S = 0.1
+READY_WITHIN_S = 45.0
+
+
+class StageError(Exception):
+    """Something did not happen in its time: the scenario says what it waited for."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Setting:
+    """What a scenario needs before its day begins."""
+
+    fault: str = ""
+    """SQUAREOFF_FAULT of the first worker."""
+    fault_again: str = ""
+    """SQUAREOFF_FAULT of the worker that is started after it."""
+    mischief: Sequence[Mapping[str, Any]] = ()
+    idempotency: str = "none"
+    sell_after_s: float = 600.0
+    """After the clock's start; 600: the day ends by its stop-loss, or by what the steps do."""
+    stop_loss: str = f"{LEVEL}"
+    restarts: bool = True
+    """Start a worker that died again."""
+    standby: bool = False
+    two_machines: bool = False
+    """Each worker has its own lock, spool and machine id, and the account's lease is in SQL."""
+    proxies: tuple[str, ...] = ()
+    """`broker`, `redis`, `sql`: what stands behind a TCP proxy."""
+    database: str = "sqlite"
+    server: str = ""
+    """The Redis-compatible server's program; empty: the one that comes with squareoff."""
+    bug: str = ""
+    """A seeded bug of `faults.bugs`."""
+    system_clock: bool = False
+    """The worker goes by the machine's clock, which `steps the clock` can move."""
+
+
+@dataclass
+class Worker:
+    process: subprocess.Popen[bytes]
+    name: str
+    started_s: float
+    log: Path
+    ready_s: float | None = None
+
+    @property
+    def is_alive(self) -> bool:
+        return self.process.poll() is None
+
+
+@dataclass
+class Stage:
+    folder: Path
+    setting: Setting
+    dice: random.Random
+    price: Decimal = PRICE
+    fell_s: float | None = None
+    """When the first tick at or below the stop-loss was on the wire (monotonic seconds)."""
+    workers: list[Worker] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    takeovers_s: list[float] = field(default_factory=list)
+    """From the death of a worker until its successor was ready."""
+    proxies: dict[str, Proxy] = field(default_factory=dict)
+    _deaths_s: list[float] = field(default_factory=list)
+    _ended: threading.Event = field(default_factory=threading.Event)
+    _is_quiet: bool = False
+    _logs: list[IO[bytes]] = field(default_factory=list)
+    _broker: subprocess.Popen[bytes] | None = None
+    _threads: list[threading.Thread] = field(default_factory=list)
+    _lock: threading.RLock = field(default_factory=threading.RLock)
+
+    # ------------------------------------------------------------------ setting up and down
+
+    def __enter__(self) -> Stage:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.config = Config(data=self.folder / "data")
+        self.config.make_data_folder()
+        self.database_url = self._database()
+        self.store = self._open_store()
+        self.redis = wiring.embedded_redis(self.folder / "redis")
+        try:
+            self._begin()
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def _begin(self) -> None:
+        self._clock_file = self.folder / "clock.json"
+        self.clock = wiring.paced_clock([(0.0, OPENS), (10.0, OPENS + timedelta(seconds=10))], self._clock_file)
+        self.add("s", sell_after_s=self.setting.sell_after_s)
+        self.redis.start()
+        self.start_broker()
+        for name, target in (("broker", self._broker_address()), ("redis", self._redis_address())):
+            if name in self.setting.proxies:
+                self.proxies[name] = Proxy(target)
+                self.proxies[name].start()
+        self.background(self._keep_prices)
+        self.start_worker("one", self.setting.fault)
+        self.wait("the worker", lambda: self.workers[0].ready_s is not None or not self.workers[0].is_alive)
+        if self.setting.standby:
+            self.start_worker("two", self.setting.fault_again, standby=True)
+            self.wait("the standby", lambda: b"STANDBY" in self.workers[-1].log.read_bytes())
+        self.background(self._keep_workers)
+        self.wait("the run", lambda: bool(self.store.runs()) or not self.workers[0].is_alive)
+        self.clock.start()
+        self.began_s = time.monotonic()
+
+    def __exit__(self, *_: object) -> None:
+        self._ended.set()
+        for thread in self._threads:
+            thread.join(timeout=10)
+        for process in (*(worker.process for worker in self.workers), self._broker):
+            if process is not None:
+                _end(process)
+        for proxy in self.proxies.values():
+            proxy.stop()
+        with suppress(Exception):
+            self.redis.stop()
+        with suppress(Exception):
+            self.store.close()
+        for file in self._logs:
+            file.close()
+
+    def background(self, work: Callable[[], None]) -> None:
+        thread = threading.Thread(target=work, daemon=True)
+        self._threads.append(thread)
+        thread.start()
+
+    def _database(self) -> str:
+        return ""
+
+    def _open_store(self) -> Any:
+        return wiring.open_strategy_store(self.config)
+
+    def add(self, name: str, *, sell_after_s: float, symbol: str = SYMBOL, buy_after_s: int = BUY_AFTER_S) -> None:
+        """A strategy of the day, and the wish to start it."""
+        sell = OPENS + timedelta(seconds=sell_after_s)
+        fields: dict[str, object] = {
+            "name": name,
+            "symbol": symbol,
+            "quantity": int(QTY),
+            "buy_time": "10:00",
+            "sell_time": "11:00",
+            "stop_loss": self.setting.stop_loss,
+        }
+        from dataclasses import replace
+
+        strategy = replace(
+            read(fields).as_strategy(StrategyId(0), UserId(1)),
+            buy_time=(OPENS + timedelta(seconds=buy_after_s)).time(),
+            sell_time=sell.time(),
+        )
+        self.store.wish(self.store.add(strategy).id, Event.START, at=self.clock.now(), by="you")
+
+    # ------------------------------------------------------------------ processes
+
+    def start_broker(self) -> None:
+        ready, script = self.folder / "broker.json", self.folder / "mischief.json"
+        port = json.loads(ready.read_text())["url"].rpartition(":")[2] if ready.exists() else "0"
+        ready.unlink(missing_ok=True)
+        script.write_text(json.dumps({"mischief": list(self.setting.mischief)}))
+        command = [sys.executable, "-m", "squareoff.adapters.brokers.paper", "--data", str(self.folder / "broker")]
+        command += ["--ready", str(ready), "--clock", str(self._clock_file), "--port", port]
+        command += ["--mischief", str(script), "--idempotency", self.setting.idempotency]
+        self._broker = self._spawn(command, self.folder / "broker.log")
+        self.wait("the broker", ready.exists)
+        self.broker_url = json.loads(ready.read_text())["url"]
+
+    def kill_broker(self) -> None:
+        assert self._broker is not None
+        self._broker.kill()
+        self._broker.wait()
+
+    def _broker_address(self) -> tuple[str, int] | str:
+        host, _, port = self.broker_url.removeprefix("http://").rpartition(":")
+        return host, int(port)
+
+    def _redis_address(self) -> tuple[str, int] | str:
+        return self.redis.url.removeprefix("unix://").partition("?")[0]
+
+    def start_worker(self, name: str, fault: str = "", *, standby: bool = False) -> Worker:
+        broker = f"http://127.0.0.1:{self.proxies['broker'].port}" if "broker" in self.proxies else self.broker_url
+        redis = f"redis://127.0.0.1:{self.proxies['redis'].port}" if "redis" in self.proxies else self.redis.url
+        command = [sys.executable, "-m", "faults.worker"]
+        if self.setting.bug:
+            command += ["--bug", self.setting.bug]
+        command += ["--data", str(self.config.data), "--broker", broker, "--redis", redis]
+        command += ["--request-timeout", f"{REQUEST_TIMEOUT_S:g}", "--quarantine", f"{QUARANTINE_S:g}"]
+        if self.setting.system_clock:
+            command += ["--clock-step-file", str(self.folder / "step")]
+        else:
+            command += ["--clock", str(self._clock_file)]
+        if self.setting.two_machines:
+            command += ["--local", str(self.folder / f"machine-{name}"), "--lease", "sql", "--lease-ttl", "2"]
+        if self.database_url:
+            command += ["--database", self.database_url]
+        if standby:
+            command.append("--standby")
+        log = self.folder / f"worker-{len(self.workers)}-{name}.log"
+        environment = {**os.environ, VARIABLE: fault, SEEN_VARIABLE: str(self.folder / "seen")}
+        process = self._spawn(command, log, environment)
+        worker = Worker(process=process, name=name, started_s=time.monotonic(), log=log)
+        with self._lock:
+            self.workers.append(worker)
+        self.background(lambda: self._watch(worker))
+        return worker
+
+    def _watch(self, worker: Worker) -> None:
+        """Note when it is ready, to a hundredth of a second."""
+        while worker.is_alive and not self._ended.wait(0.01):
+            if b"READY" in worker.log.read_bytes():
+                worker.ready_s = time.monotonic()
+                if self._deaths_s:
+                    self.takeovers_s.append(worker.ready_s - self._deaths_s[-1])
+                return
+
+    def _keep_workers(self) -> None:
+        """As `up` does: what died is started again, a tenth of a second later."""
+        known = set[int]()
+        while not self._ended.wait(0.02):
+            for worker in list(self.workers):
+                if worker.is_alive or id(worker) in known:
+                    continue
+                known.add(id(worker))
+                self._deaths_s.append(time.monotonic())
+                self.notes.append(f"{worker.name} died ({worker.process.returncode})")
+                if self.setting.restarts and not self._ended.wait(0.1):
+                    self.start_worker(worker.name, self.setting.fault_again, standby=self.setting.standby)
+
+    def _spawn(
+        self, command: Sequence[str], log: Path, environment: Mapping[str, str] | None = None
+    ) -> subprocess.Popen[bytes]:
+        file = log.open("ab")
+        self._logs.append(file)
+        return subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=file, stderr=file, start_new_session=True, env=environment
+        )
+
+    # ------------------------------------------------------------------ prices and the broker
+
+    def _keep_prices(self) -> None:
+        while not self._ended.wait(PRICE_EVERY_S * self.dice.uniform(0.5, 1.5)):
+            if self._is_quiet:
+                continue
+            with suppress(OSError):
+                self.tick(self.price)
+
+    def tick(self, price: Decimal | str, *, symbol: str = SYMBOL, at: datetime | None = None) -> None:
+        tick: dict[str, Any] = {"symbol": symbol, "price": str(price)}
+        if at is not None:
+            tick["at"] = at.isoformat()
+        self.control(ticks=[tick])
+        if symbol == SYMBOL and at is None and Decimal(price) <= LEVEL and self.fell_s is None:
+            self.fell_s = time.monotonic()
+
+    def control(self, **what: Any) -> None:
+        data = json.dumps(what).encode()
+        headers = {"Authorization": "Bearer paper", "Content-Type": "application/json"}
+        request = urllib.request.Request(f"{self.broker_url}/control", data=data, headers=headers)
+        with urllib.request.urlopen(request, timeout=5) as answer:
+            answer.read()
+
+    def place(self, side: Side, qty: Decimal, *, symbol: str = SYMBOL) -> None:
+        """An order by hand, at the broker, of which squareoff knows nothing."""
+        order = {
+            "client_order_id": f"hand{len(self.ledger())}",
+            "account": "paper",
+            "symbol": symbol,
+            "side": str(side),
+            "product": "MIS",
+            "qty": str(qty),
+            "order_type": "MARKET",
+        }
+        headers = {"Authorization": "Bearer paper", "Content-Type": "application/json"}
+        request = urllib.request.Request(f"{self.broker_url}/orders", data=json.dumps(order).encode(), headers=headers)
+        with urllib.request.urlopen(request, timeout=5) as answer:
+            answer.read()
+
+    def quiet(self, is_quiet: bool) -> None:
+        self._is_quiet = is_quiet
+
+    def ledger(self) -> Sequence[LedgerLine]:
+        return read_ledger(self.folder / "broker" / "ledger.jsonl").lines
+
+    def orders(self, side: Side) -> int:
+        """How many of ours the broker has placed."""
+        placed = [line.record for line in self.ledger() if isinstance(line.record, Placed)]
+        return sum(1 for each in placed if each.order.side is side and each.order.client_order_id.startswith("SQ"))
+
+    def held(self, *, ours: bool = True) -> Decimal:
+        """What the broker's ledger says was bought and not sold."""
+        sides = {r.record.broker_order_id: r.record.order for r in self.ledger() if isinstance(r.record, Placed)}
+        held = Decimal(0)
+        for line in self.ledger():
+            if isinstance(line.record, Traded) and (order := sides.get(line.record.broker_order_id)) is not None:
+                if ours and not order.client_order_id.startswith("SQ"):
+                    continue
+                held += line.record.fill.qty if order.side is Side.BUY else -line.record.fill.qty
+        return held
+
+    def is_over_at_broker(self) -> bool:
+        """Whether no order is open there."""
+        placed: dict[str, Decimal] = {}
+        for line in self.ledger():
+            record = line.record
+            if isinstance(record, Placed):
+                placed[record.broker_order_id] = record.order.qty
+            elif isinstance(record, Traded):
+                placed[record.broker_order_id] = placed.get(record.broker_order_id, Decimal(0)) - record.fill.qty
+            elif isinstance(record, Cancelled) or type(record).__name__ == "Rejected":
+                placed.pop(record.broker_order_id, None)  # type: ignore[union-attr]
+        return all(left <= 0 for left in placed.values())
+
+    # ------------------------------------------------------------------ what is done to it
+
+    def wait(self, what: str, is_so: Callable[[], bool], within_s: float = READY_WITHIN_S) -> None:
+        until_s = time.monotonic() + within_s
+        while not is_so():
+            if time.monotonic() > until_s:
+                raise StageError(f"{what}: not within {within_s:g} s")
+            time.sleep(0.02)
+
+    def owner(self) -> Worker:
+        """The worker that should be trading: the last one started that became ready."""
+        with self._lock:
+            ready = [worker for worker in self.workers if worker.is_alive and worker.ready_s is not None]
+        if not ready:
+            raise StageError("no worker is ready")
+        return ready[-1]
+
+    def send(self, worker: Worker, number: signal.Signals) -> None:
+        if worker.is_alive:
+            worker.process.send_signal(number)
+
+    def wish(self, event: Event, name: str = "s") -> None:
+        self.store.wish(self.store.get(name).id, event, at=self.clock.now(), by="you")
+
+    def flush_redis(self) -> None:
+        with wiring.redis_client(self.redis.url) as client:
+            client.flushall()
+
+    def sleep_redis(self, seconds: float) -> None:
+        """The server stands still and answers nobody."""
+        pid = self.redis.pid
+        os.kill(pid, signal.SIGSTOP)
+        time.sleep(seconds)
+        os.kill(pid, signal.SIGCONT)
+
+    def lock_database(self, seconds: float) -> None:
+        """Somebody else holds SQLite's write lock."""
+        connection = sqlite3.connect(self.config.data / "squareoff.db", timeout=10, isolation_level=None)
+        connection.execute("BEGIN IMMEDIATE")
+        time.sleep(seconds)
+        connection.execute("ROLLBACK")
+        connection.close()
+
+    def ask(self, *arguments: str) -> Any:
+        """A public command's JSON."""
+        command = [sys.executable, "-m", "squareoff", "--data", str(self.config.data), *arguments, "--json"]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60, stdin=subprocess.DEVNULL)
+        if done.returncode != 0:
+            raise StageError(f"squareoff {' '.join(arguments)}: {done.stderr.strip()}")
+        return json.loads(done.stdout)
+
+    def command(self, *arguments: str) -> None:
+        """A command as the user gives it."""
+        command = [sys.executable, "-m", "squareoff", "--data", str(self.config.data), *arguments]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60, stdin=subprocess.DEVNULL)
+        if done.returncode != 0:
+            raise StageError(f"squareoff {' '.join(arguments)}: {done.stderr.strip()}")
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    if process.poll() is None:
+        with suppress(ProcessLookupError):
+            process.send_signal(signal.SIGCONT)
+        process.terminate()
+        try:
+            process.wait(timeout=8)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
