@@ -94,7 +94,7 @@ def worker(squareoff: Squareoff, monkeypatch: pytest.MonkeyPatch) -> Worker:
 
     def obeys(makes: Run | None) -> None:
         monkeypatch.setattr(supervisor, "running", lambda _: {"pid": 1, "redis_url": "redis://nowhere"})
-        monkeypatch.setattr(wiring, "ring_bell", lambda _: asyncio.run(_take(database(squareoff), makes)))
+        monkeypatch.setattr(wiring, "ring_bell", lambda *_: asyncio.run(_take(database(squareoff), makes)))
         monkeypatch.setattr(daily_command, "TAKEN_WITHIN_S", 0.2)
         monkeypatch.setattr(daily_command, "STOPPED_WITHIN_S", 0.2)
 
@@ -240,7 +240,7 @@ def test_a_worker_that_does_not_take_it_up_is_told(
     morning: Squareoff, worker: Worker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     worker(None)
-    monkeypatch.setattr(wiring, "ring_bell", lambda _: None)
+    monkeypatch.setattr(wiring, "ring_bell", lambda *_: None)
     answer = morning("start", "morning")
     assert answer.status == 1
     assert "; no worker took it up within 0.2 s: look at `squareoff status`" in answer.output

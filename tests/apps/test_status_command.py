@@ -18,6 +18,7 @@ from squareoff.apps.status.picture import Viewer
 from squareoff.apps.status.screen import sentence, view
 from squareoff.apps.up import supervisor
 from squareoff.config import Config
+from squareoff.core.definition import DEFAULT_ACCOUNT
 from squareoff.core.limits import Level
 from squareoff.core.preflight import Answer, Facts
 from squareoff.core.run import Run
@@ -44,7 +45,7 @@ def is_up(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     ) -> None:
         told = {"pid": 11, "redis_url": "redis://nowhere"} if supervisor_lives else None
         monkeypatch.setattr(supervisor, "running", lambda _: told)
-        monkeypatch.setattr(supervisor, "worker_pid", lambda _: worker)
+        monkeypatch.setattr(supervisor, "worker_pids", lambda _: {} if worker is None else {DEFAULT_ACCOUNT: worker})
         prices = {} if price is None else {INFY: Decimal(price)}
         monkeypatch.setattr(wiring, "last_prices", lambda *_: prices)
         tick = None if price is None else Tick(INFY, Decimal(price), AT_TEN - timedelta(seconds=age_s))
@@ -132,12 +133,12 @@ def test_status_as_json_has_exact_money_and_says_who_guards(squareoff: Squareoff
     put(add(squareoff, "morning"), held(), 1)
     is_up()
     document = squareoff.json("status")
-    assert {key: document[key] for key in ("money", "now", "zone", "up", "worker", "feed_age_s", "alarms")} == {
+    assert {key: document[key] for key in ("money", "now", "zone", "up", "workers", "feed_age_s", "alarms")} == {
         "money": "paper",
         "now": "2026-11-23T10:00:00.000+05:30",
         "zone": "Asia/Kolkata",
         "up": {"running": True, "pid": 11},
-        "worker": {"alive": True, "pid": 12},
+        "workers": {"paper": 12},
         "feed_age_s": 2.0,
         "alarms": [],
     }
