@@ -218,7 +218,7 @@ def test_on_a_narrow_terminal_a_row_is_a_sentence(squareoff: Squareoff, is_up: C
     is_up()
     viewer = Viewer.open(Config(data=squareoff.data), None)
     picture = viewer.look()
-    assert sentence(picture.rows[0], picture.guard) == (
+    assert sentence(picture.rows[0], picture) == (
         "holding, stop-loss watched: 50 NSE:INFY, stop-loss 1,539.00 (1.35% away); last 1,560.00; P&L gross -120.00; "
         "guarded by squareoff; SELL at 15:10, or at once at 1,539.00"
     )

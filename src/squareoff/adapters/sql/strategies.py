@@ -143,7 +143,9 @@ class StrategyStore:
 
     def take_back_start(self, strategy_id: StrategyId, *, at: datetime, by: str) -> tuple[WishRecord, ...]:
         """Cancel every START that no worker has taken up; what was taken back is in the journal. Empty: there is none,
-        or a worker was faster, and then a STOP must follow. Exactly one of both wins: `Records.add_run` needs the row of the wish, and here a run that was made is seen.
+        or a worker was faster, and then a STOP must follow.
+
+        Exactly one of both wins: `Records.add_run` needs the row of the wish, and here a run that was made is seen.
 
         Raises BadInput: there is no such strategy."""
         waiting = and_(
@@ -207,6 +209,12 @@ class StrategyStore:
             self._check_account(connection, account)
             row = connection.execute(select(accounts).where(accounts.c.id == account)).mappings().one()
             return rules_from(row)
+
+    def all_rules(self) -> dict[AccountId, AccountRules]:
+        """Of each of our accounts, by name."""
+        with self._database.read() as connection:
+            mine = select(accounts).where(accounts.c.user_id == self.user).order_by(accounts.c.id)
+            return {AccountId(row["id"]): rules_from(row) for row in connection.execute(mine).mappings()}
 
     def set_level(self, account: AccountId, level: Level, *, reason: str, by: str, at: datetime) -> None:
         """Press the kill switch, or release it with NORMAL. Raises BadInput."""

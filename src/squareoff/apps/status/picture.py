@@ -25,7 +25,7 @@ from squareoff.config import Config
 from squareoff.core.bad_input import BadInput
 from squareoff.core.definition import DEFAULT_EXCHANGE
 from squareoff.core.events import Event
-from squareoff.core.limits import Level
+from squareoff.core.limits import AccountRules, Level
 from squareoff.core.machine import CAUSE_LABEL, FINAL, STATE_LABEL, State
 from squareoff.core.preflight import Check, first_red, preflight
 from squareoff.core.run import Run
@@ -152,7 +152,8 @@ class Viewer:
         if (up or {}).get("pid") != self._up_before:  # another market may be played from now on
             self.reference, self._up_before = wiring.reference_data(config), (up or {}).get("pid")
         redis_url = (up or {}).get("redis_url") or (config.redis_url if workers else None)
-        accounts = list(self.store.accounts())
+        rules = self.store.all_rules()
+        accounts = list(rules)
         prices = {a: wiring.last_prices(redis_url, a) if redis_url else {} for a in accounts}
         if workers and up is not None:
             self._preflight(now)
@@ -169,7 +170,7 @@ class Viewer:
             feed_age_s=self._feed_age_s(redis_url, rows, now),
             rows=shown,
             alarms=alarms(rows, is_up=up is not None, workers=workers),
-            switch="\n".join(filter(None, (self._kill_switch(a, of_one=len(accounts) == 1) for a in accounts))),
+            switch="\n".join(filter(None, (_switch(a, rules[a], of_one=len(rules) == 1) for a in accounts))),
         )
 
     def _preflight(self, now: datetime) -> None:
@@ -190,14 +191,6 @@ class Viewer:
     def _speed(self) -> float:
         market = self.reference.market
         return 1.0 if market is None else market.speed
-
-    def _kill_switch(self, account: AccountId, *, of_one: bool) -> str:
-        rules = self.store.rules(account)
-        if rules.level is Level.NORMAL:
-            return ""
-        what = "no new entry is made" if rules.level is Level.NO_ENTRIES else "everything is squared off"
-        of = "" if of_one else f" OF {account}"
-        return f"THE KILL SWITCH{of} IS ON ({rules.level}): {what}; {rules.reason or 'no reason given'}"
 
     def _rows(self, now: datetime, prices: Mapping[AccountId, Mapping[Symbol, Decimal]]) -> list[Row]:
         open_runs = self.store.open_runs()
@@ -292,6 +285,14 @@ class Viewer:
         if exchange not in self._zones:
             self._zones[exchange] = wiring.zone_of(symbol)
         return self._zones[exchange]
+
+
+def _switch(account: AccountId, rules: AccountRules, *, of_one: bool) -> str:
+    if rules.level is Level.NORMAL:
+        return ""
+    what = "no new entry is made" if rules.level is Level.NO_ENTRIES else "everything is squared off"
+    of = "" if of_one else f" OF {account}"
+    return f"THE KILL SWITCH{of} IS ON ({rules.level}): {what}; {rules.reason or 'no reason given'}"
 
 
 def alarms(rows: Iterable[Row], *, is_up: bool, workers: Mapping[AccountId, int]) -> list[str]:

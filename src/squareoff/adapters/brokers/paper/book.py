@@ -275,7 +275,7 @@ class PaperBook:
         if self.purse is None or order.side is Side.SELL:
             return None
         need, free = self.purse.need(order, order.qty), self.purse.free(self._open_orders())
-        if need is None or need <= free:
+        if not need or need <= free:  # not known, or it only covers a short position
             return None
         return f"insufficient funds: needs about {need:,.2f}, has {free:,.2f}"
 
