@@ -97,6 +97,19 @@ def test_an_account_added_while_up_runs_trades_beside_the_first_and_neither_touc
 
 
 @pytest.mark.processes
+def test_an_account_whose_worker_cannot_start_keeps_no_other_from_trading_and_is_tried_again(desk: Desk) -> None:
+    assert desk.run("accounts", "add", "second").returncode == 0
+    in_the_way = desk.config.data / "accounts" / "second.spool"
+    in_the_way.mkdir(parents=True)
+    desk.up()
+    assert "the trading worker of second did not start" in desk.said()
+    # each try holds the lease for a moment
+    until(lambda: "NONE FOR second" in desk.run("status").stdout, "that nobody works the account")
+    in_the_way.rmdir()
+    until(lambda: worker_pid(desk.config, SECOND), "a worker, once it can start")
+
+
+@pytest.mark.processes
 def test_kill_with_every_engine_dead_takes_each_account_and_sells(desk: Desk) -> None:
     assert desk.run("accounts", "add", "second").returncode == 0
     process = desk.up()

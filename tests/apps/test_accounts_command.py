@@ -15,6 +15,7 @@ from tests.apps.conftest import Squareoff
 def test_there_is_one_account_from_the_start(squareoff: Squareoff) -> None:
     (row,) = squareoff.json("accounts")
     assert (row["name"], row["broker"], row["kill_switch"], row["worker"]) == ("paper", "paper", "normal", None)
+    assert (row["starting_cash"], row["free"]) == ("1000000", None)
 
 
 def test_an_account_is_made_with_its_money_and_a_strategy_can_trade_on_it(squareoff: Squareoff) -> None:

@@ -293,6 +293,7 @@ def test_a_start_that_nobody_took_up_is_taken_back_and_told(morning: Squareoff) 
         "morning: the start was taken back: no worker had taken it up, and none will; no run is made\n"
     )
     assert wishes(morning) == []
+    assert "was taken back by" in morning("why", "morning").output
     assert morning("stop", "morning").output == "morning: not started: there is nothing to stop\n"
     assert morning("start", "morning").output.startswith("morning: saved for")
 

@@ -72,7 +72,7 @@ def _rows(config: Config, store: StrategyStore) -> list[dict[str, Any]]:
             {
                 "name": account,
                 "broker": broker,
-                "starting_cash": None if known is None else exact(known.cash),
+                "starting_cash": exact(wiring.usual_paper_cash() if known is None else known.cash),
                 "free": None if purse is None else exact(purse.free),
                 "strategies": sum(1 for strategy in strategies if strategy.account == account),
                 "kill_switch": str(store.rules(account).level),
@@ -92,11 +92,11 @@ def _print(rows: list[dict[str, Any]]) -> None:
         is_number = heading in ("began with", "free", "strategies")
         table.add_column(heading, justify="right" if is_number else "left", overflow="fold")
     for row in rows:
-        cash, free = row["starting_cash"], row["free"]
+        free = row["free"]
         table.add_row(
             row["name"],
             row["broker"],
-            "" if cash is None else money(Decimal(cash)),
+            money(Decimal(row["starting_cash"])),
             "not known" if free is None else money(Decimal(free)),
             str(row["strategies"]),
             row["kill_switch"],

@@ -119,6 +119,13 @@ def ensure_paper_account(config: Config, account: AccountId, *, cash: Decimal | 
     return ensure_account(config.broker / FILE_NAME, account, cash=DEFAULT_CASH if cash is None else cash)
 
 
+def usual_paper_cash() -> Decimal:
+    """What a paper account begins with where nobody said otherwise."""
+    from squareoff.adapters.brokers.paper.accounts import DEFAULT_CASH
+
+    return DEFAULT_CASH
+
+
 def paper_accounts_file(config: Config) -> Path:
     from squareoff.adapters.brokers.paper.accounts import FILE_NAME
 
