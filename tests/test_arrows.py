@@ -37,6 +37,7 @@ READS_TIME = {
     "adapters/redis/server.py": "deadlines of a server process: no trading time is involved",
     "adapters/redis/launcher.py": "a process of its own that only watches its parent",
     "adapters/lease.py": "draws the machine's id once",
+    "adapters/brokers/paper/accounts.py": "draws an account's access token once",
     "adapters/sql/database.py": "draws the installation's id once",
     "adapters/alerts/": "threads that pause, and signs of life for people outside: no trading time is involved",
     "wiring/alerts.py": "a test alert bears the time of the person who asks for it",

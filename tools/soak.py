@@ -38,6 +38,7 @@ TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 class Desk:
     def __init__(self, speed: float) -> None:
         self.config = Config(data=Path(tempfile.mkdtemp(prefix="squareoff-soak-")))
+        wiring.ensure_paper_account(self.config, DEFAULT_ACCOUNT, cash=Decimal(10**9))  # it is not about money
         self.store = wiring.open_strategy_store(self.config)
         command = [sys.executable, "-m", "squareoff", "--data", str(self.config.data), "up", "--market", "practice"]
         with (self.config.data / "up.out").open("ab") as out:

@@ -45,6 +45,7 @@ class Storm:
     def __init__(self, options: argparse.Namespace, folder: Path) -> None:
         self.options, self.dice = options, random.Random(options.seed)
         self.config = Config(data=folder)
+        wiring.ensure_paper_account(self.config, DEFAULT_ACCOUNT, cash=Decimal(10**9))  # it is not about money
         self.store: StrategyStore = wiring.open_strategy_store(self.config)
         self.up: subprocess.Popen[bytes] | None = None
         self.made = 0

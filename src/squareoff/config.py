@@ -10,6 +10,8 @@ from squareoff.core.bad_input import BadInput
 
 DATA_VARIABLE = "SQUAREOFF_DATA"
 REDIS_VARIABLE = "SQUAREOFF_REDIS_URL"
+TOKEN_VARIABLE = "SQUAREOFF_BROKER_TOKEN"
+"""Of a worker's account: how `up` hands it over."""
 _REDIS_SCHEMES = ("redis://", "rediss://", "unix://")
 
 
@@ -35,6 +37,11 @@ class Config:
     def run_folder(self) -> Path:
         """What belongs to the processes of `squareoff up`: addresses, clock, paper market."""
         return self.data / "run"
+
+    @property
+    def broker(self) -> Path:
+        """The paper broker's: its ledger, and its accounts."""
+        return self.data / "broker"
 
     @property
     def logs(self) -> Path:

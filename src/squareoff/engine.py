@@ -240,11 +240,12 @@ class Engine:
         run = self.board.runs.get(run_id)
         return run is None or (run_id not in self._busy and not self._inbox.get(run_id) and self._has_saved(run))
 
-    async def create(self, run: Run) -> None:
-        """A new run, saved as `created`: `begin` makes it ready.
+    async def create(self, run: Run, *, wish_id: int | None = None) -> None:
+        """A new run, saved as `created`: `begin` makes it ready. `wish_id`: the START it is made for.
 
-        Raises BadInput while an earlier run of the strategy is not closed, RecordsUnavailable if SQL is away."""
-        await self._records.add_run(run, self.stamp.fence)
+        Raises BadInput while an earlier run of the strategy is not closed, WishTakenBack if there is no such wish any
+        more, RecordsUnavailable if SQL is away."""
+        await self._records.add_run(run, self.stamp.fence, wish_id=wish_id)
         self.add(run, saved=True)
 
     async def begin(self, run_id: RunId) -> None:

@@ -65,6 +65,10 @@ class RecordsUnavailable(SquareoffError):
     """SQL did not answer clearly. Exits go on under the spool; entries wait."""
 
 
+class WishTakenBack(SquareoffError):
+    """The user took the START back before it was taken up: make no run."""
+
+
 class FenceLost(SquareoffError):
     """Another worker has taken the account: stop sending at once."""
 

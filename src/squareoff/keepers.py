@@ -21,7 +21,7 @@ from squareoff.core.run import Run
 from squareoff.core.strategy import Plan
 from squareoff.core.types import AccountId, OrderReport, Product, RunId, StrategyId, Symbol, Tick
 from squareoff.core.values import replace
-from squareoff.errors import BadInput, BrokerUnavailable, FenceLost, RecordsUnavailable, StoreUnavailable
+from squareoff.errors import BadInput, BrokerUnavailable, FenceLost, RecordsUnavailable, StoreUnavailable, WishTakenBack
 from squareoff.ports import (
     Brake,
     Broker,
@@ -71,7 +71,7 @@ class Kept(Storyteller, Protocol):
     def ring(self) -> None: ...
     def warn(self, what: str, headline: str, text: str, run: Run | None = None) -> None: ...
     def is_saved(self, run_id: RunId) -> bool: ...
-    async def create(self, run: Run) -> None: ...
+    async def create(self, run: Run, *, wish_id: int | None = None) -> None: ...
     async def begin(self, run_id: RunId) -> None: ...
     async def settled(self, run_id: RunId) -> None: ...
 
@@ -304,7 +304,8 @@ class Keepers:
 
     async def _start(self, wish: WishRecord) -> None:
         """The run is saved as `created`, then the wish counts as taken, then the run begins: wherever a crash falls
-        between, the next process goes on from the created run, and no wish makes two."""
+        between, the next process goes on from the created run, and no wish makes two. One that was taken back makes
+        none."""
         run = self._created(wish.strategy_id) or await self._make(wish)
         await self.records.wish_taken(wish.id, self.engine.stamp.fence)
         self._made.pop(wish.id, None)
@@ -324,7 +325,10 @@ class Keepers:
         try:
             if wish.id not in self._made:
                 self._made[wish.id] = await self.planner.new_run(wish.strategy_id, self.clock.now())
-            await self.engine.create(self._made[wish.id])
+            await self.engine.create(self._made[wish.id], wish_id=wish.id)
+        except WishTakenBack as error:
+            self.engine.say(JournalKind.NOTHING, str(error), strategy_id=wish.strategy_id)
+            return None
         except BadInput as error:
             self.engine.say(JournalKind.ALERT, f"strategy {wish.strategy_id} was not started: {error}")
             return None

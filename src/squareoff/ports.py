@@ -138,6 +138,13 @@ class Broker(Protocol):
     async def close(self) -> None: ...
 
 
+class Funds(Protocol):
+    """The money of one account, for those who ask before they buy. A port of its own: no exit ever asks it."""
+
+    async def funds(self) -> Decimal | None:
+        """Free to buy with. None: this broker does not count it. Raises BrokerUnavailable, never a guess."""
+
+
 class Sender(Protocol):
     """The account's gateway: one sender."""
 
@@ -294,10 +301,11 @@ class Records(Protocol):
     async def next_run_id(self) -> RunId:
         """Reserve the id of a run to come. Never given twice, also if no run follows."""
 
-    async def add_run(self, run: Run, fence: Fence) -> None:
-        """A new run (START) under a reserved id; the same run added twice is one run.
+    async def add_run(self, run: Run, fence: Fence, *, wish_id: int | None = None) -> None:
+        """A new run (START) under a reserved id; the same run added twice is one run. `wish_id`: the START it
+        is made for, which must still be there in the same transaction.
 
-        Raises BadInput while an earlier run of the strategy is not closed."""
+        Raises BadInput while an earlier run of the strategy is not closed, WishTakenBack if the user was faster."""
 
     async def license_entry(self, run: Run, fence: Fence) -> bool:
         """Move the entry from none to intent and save `run` in the same transaction. True is the only licence

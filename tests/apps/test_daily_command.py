@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -94,7 +95,7 @@ def worker(squareoff: Squareoff, monkeypatch: pytest.MonkeyPatch) -> Worker:
 
     def obeys(makes: Run | None) -> None:
         monkeypatch.setattr(supervisor, "running", lambda _: {"pid": 1, "redis_url": "redis://nowhere"})
-        monkeypatch.setattr(wiring, "ring_bell", lambda _: asyncio.run(_take(database(squareoff), makes)))
+        monkeypatch.setattr(wiring, "ring_bell", lambda *_: asyncio.run(_take(database(squareoff), makes)))
         monkeypatch.setattr(daily_command, "TAKEN_WITHIN_S", 0.2)
         monkeypatch.setattr(daily_command, "STOPPED_WITHIN_S", 0.2)
 
@@ -240,7 +241,7 @@ def test_a_worker_that_does_not_take_it_up_is_told(
     morning: Squareoff, worker: Worker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     worker(None)
-    monkeypatch.setattr(wiring, "ring_bell", lambda _: None)
+    monkeypatch.setattr(wiring, "ring_bell", lambda *_: None)
     answer = morning("start", "morning")
     assert answer.status == 1
     assert "; no worker took it up within 0.2 s: look at `squareoff status`" in answer.output
@@ -284,10 +285,35 @@ def test_what_waits_for_its_buy_is_stopped_without_a_question(morning: Squareoff
     assert (answer.status, wishes(morning)) == (0, [(1, Event.STOP)])
 
 
-def test_a_start_that_nobody_took_up_can_be_called_off(morning: Squareoff) -> None:
+def test_a_start_that_nobody_took_up_is_taken_back_and_told(morning: Squareoff) -> None:
     morning("start", "morning")
-    assert morning("stop", "morning").status == 0
-    assert wishes(morning) == [(1, Event.START), (1, Event.STOP)]
+    answer = morning("stop", "morning")
+    assert (answer.status, answer.errors) == (0, "")
+    assert answer.output == (
+        "morning: the start was taken back: no worker had taken it up, and none will; no run is made\n"
+    )
+    assert wishes(morning) == []
+    assert "was taken back by" in morning("why", "morning").output
+    assert morning("stop", "morning").output == "morning: not started: there is nothing to stop\n"
+    assert morning("start", "morning").output.startswith("morning: saved for")
+
+
+def test_a_start_taken_up_in_the_moment_of_its_stop_is_stopped_like_any_other_and_told(
+    morning: Squareoff, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    morning("start", "morning")
+    take_back = StrategyStore.take_back_start
+
+    def worker_is_faster(store: StrategyStore, *args: Any, **more: Any) -> Any:
+        asyncio.run(_take(database(morning), ready()))
+        return take_back(store, *args, **more)
+
+    monkeypatch.setattr(StrategyStore, "take_back_start", worker_is_faster)
+    answer = morning("stop", "morning")
+    assert answer.output.startswith(
+        "morning: the worker had just taken the start up, so no start was taken back; saved"
+    )
+    assert wishes(morning) == [(1, Event.STOP)]
 
 
 def test_with_a_position_and_nobody_to_ask_it_names_both_ways_and_does_nothing(morning: Squareoff) -> None:

@@ -335,7 +335,7 @@ def test_while_squareoff_runs_its_broker_and_prices_are_asked(
         assert (rows["clock"]["ok"], rows["clock"]["text"]) == (True, "this machine's clock is 0.0 s behind")
         assert rows["stop_loss_in_band"]["text"].startswith("stop-loss 1,536.60, inside the price band 1,400.00")
         assert rows["feed"]["text"] == "the market is closed; the last price came 2.0 s ago"
-        assert rows["funds"]["text"] == "the paper broker does not count money"
+        assert rows["funds"]["text"] == "the paper broker did not say what is free"
 
         monday(MONDAY_MORNING + timedelta(hours=1, minutes=17))  # the broker's time still stands at 08:00
         rows = {row["name"]: row for row in doctor()["strategies"]["morning"]}

@@ -18,6 +18,7 @@ from squareoff.apps.status.picture import Viewer
 from squareoff.apps.status.screen import sentence, view
 from squareoff.apps.up import supervisor
 from squareoff.config import Config
+from squareoff.core.definition import DEFAULT_ACCOUNT
 from squareoff.core.limits import Level
 from squareoff.core.preflight import Answer, Facts
 from squareoff.core.run import Run
@@ -44,7 +45,7 @@ def is_up(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     ) -> None:
         told = {"pid": 11, "redis_url": "redis://nowhere"} if supervisor_lives else None
         monkeypatch.setattr(supervisor, "running", lambda _: told)
-        monkeypatch.setattr(supervisor, "worker_pid", lambda _: worker)
+        monkeypatch.setattr(supervisor, "worker_pids", lambda _: {} if worker is None else {DEFAULT_ACCOUNT: worker})
         prices = {} if price is None else {INFY: Decimal(price)}
         monkeypatch.setattr(wiring, "last_prices", lambda *_: prices)
         tick = None if price is None else Tick(INFY, Decimal(price), AT_TEN - timedelta(seconds=age_s))
@@ -132,12 +133,12 @@ def test_status_as_json_has_exact_money_and_says_who_guards(squareoff: Squareoff
     put(add(squareoff, "morning"), held(), 1)
     is_up()
     document = squareoff.json("status")
-    assert {key: document[key] for key in ("money", "now", "zone", "up", "worker", "feed_age_s", "alarms")} == {
+    assert {key: document[key] for key in ("money", "now", "zone", "up", "workers", "feed_age_s", "alarms")} == {
         "money": "paper",
         "now": "2026-11-23T10:00:00.000+05:30",
         "zone": "Asia/Kolkata",
         "up": {"running": True, "pid": 11},
-        "worker": {"alive": True, "pid": 12},
+        "workers": {"paper": 12},
         "feed_age_s": 2.0,
         "alarms": [],
     }
@@ -217,7 +218,7 @@ def test_on_a_narrow_terminal_a_row_is_a_sentence(squareoff: Squareoff, is_up: C
     is_up()
     viewer = Viewer.open(Config(data=squareoff.data), None)
     picture = viewer.look()
-    assert sentence(picture.rows[0], picture.guard) == (
+    assert sentence(picture.rows[0], picture) == (
         "holding, stop-loss watched: 50 NSE:INFY, stop-loss 1,539.00 (1.35% away); last 1,560.00; P&L gross -120.00; "
         "guarded by squareoff; SELL at 15:10, or at once at 1,539.00"
     )

@@ -10,6 +10,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
+from typing import Protocol
 
 import aiohttp
 import pytest
@@ -33,16 +34,20 @@ from squareoff.core.types import (
     Tick,
 )
 from squareoff.errors import BrokerUnavailable, GateClosed, NeverSent, OrderRefused
-from squareoff.ports import Broker, Idempotency
+from squareoff.ports import Broker, Funds, Idempotency
 
 INFY, TCS = Symbol("NSE:INFY"), Symbol("NSE:TCS")
 ACCOUNT = AccountId("paper")
 ENTRY, EXIT = ClientOrderId("SQABCDEFGHIJE01"), ClientOrderId("SQABCDEFGHIJX01")
 
 
+class CountedBroker(Broker, Funds, Protocol):
+    """A broker that can be asked for the account's money too."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Venue:
-    broker: Broker
+    broker: CountedBroker
     tick: Callable[[Symbol, str], Awaitable[None]]
     """A price is traded; done when the venue has matched it."""
 
@@ -289,6 +294,10 @@ async def test_a_venue_without_ids_makes_a_second_live_order_and_tells_both_as_o
     assert await venue.broker.positions() == [Position(symbol=INFY, product=Product.MIS, net_qty=Decimal(100))]
 
 
+async def test_a_venue_that_does_not_count_money_says_that_it_does_not_know(venue: Venue) -> None:
+    assert await venue.broker.funds() is None
+
+
 async def test_a_closed_broker_sends_nothing_and_answers_nothing(venue: Venue) -> None:
     await venue.broker.close()
     with pytest.raises(NeverSent):
@@ -296,6 +305,8 @@ async def test_a_closed_broker_sends_nothing_and_answers_nothing(venue: Venue) -
     for question in (venue.broker.find(ENTRY), venue.broker.cancel(ENTRY)):
         with pytest.raises(BrokerUnavailable):
             await question
+    with pytest.raises(BrokerUnavailable):
+        await venue.broker.funds()
     for every in (venue.broker.orders(), venue.broker.positions()):
         with pytest.raises(BrokerUnavailable):
             await every

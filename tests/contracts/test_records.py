@@ -37,7 +37,7 @@ from squareoff.core.types import (
     TradeId,
     UserId,
 )
-from squareoff.errors import BadInput, FenceLost, RecordsUnavailable
+from squareoff.errors import BadInput, FenceLost, RecordsUnavailable, WishTakenBack
 from squareoff.ports import Journal, JournalEntry, JournalKind, Records, WishRecord
 
 PAPER = AccountId("paper")
@@ -58,7 +58,9 @@ class World:
         new_strategy: Callable[[AccountId], StrategyId],
         wish: Callable[[StrategyId, AccountId, Event], WishRecord],
         journal: Callable[[], list[JournalEntry]],
+        take_back: Callable[[StrategyId], bool],
     ) -> None:
+        self.take_back = take_back
         self.records, self.new_strategy, self.wish, self.journal = records, new_strategy, wish, journal
 
     async def lease(self, account: AccountId = PAPER) -> Fence:
@@ -164,6 +166,7 @@ async def world(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator
             new_strategy=lambda account: StrategyId(next(count)),
             wish=lambda of, account, event: memory.wish(of, event, account=account, at=NINE_TWENTY, by="cli"),
             journal=lambda: list(memory.entries),
+            take_back=memory.take_back_start,
         )
         return
     database = Database.open(tmp_path / "squareoff.sqlite3")
@@ -177,6 +180,7 @@ async def world(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator
         new_strategy=lambda account: store.add(a_strategy(account, f"infy {next(names)}")).id,
         wish=lambda of, account, event: store.wish(of, event, at=NINE_TWENTY, by="cli"),
         journal=lambda: [entry for _, entry in store.journal()],
+        take_back=lambda of: bool(store.take_back_start(of, at=NINE_TWENTY, by="cli")),
     )
     await records.close()
     database.close()
@@ -260,6 +264,28 @@ async def test_a_strategy_is_not_started_again_while_an_earlier_run_may_still_ho
         "strategy: run 1 of infy on 2026-11-23 is not closed: holding, stop-loss watched; you hold shares "
         "(50 of NSE:INFY); it may still buy or hold; stop it, or wait until it is closed"
     )
+
+
+async def test_of_a_start_that_is_taken_up_and_taken_back_exactly_one_wins(world: World) -> None:
+    fence = await world.lease()
+    for worker_first in (True, False):
+        strategy_id = world.new_strategy(PAPER)
+        wish = world.wish(strategy_id, PAPER, Event.START)
+        run = await world.unstored(strategy_id=strategy_id)
+        if worker_first:
+            await world.records.add_run(run, fence, wish_id=wish.id)
+            assert not world.take_back(strategy_id), "the run is there: it has to be stopped"
+            await world.records.add_run(run, fence, wish_id=wish.id)  # the answer to the first was lost
+            assert await world.records.wishes(PAPER) == (wish,)
+            await world.records.wish_taken(wish.id, fence)
+        else:
+            assert world.take_back(strategy_id)
+            with pytest.raises(WishTakenBack, match="was taken back"):
+                await world.records.add_run(run, fence, wish_id=wish.id)
+            await world.records.wish_taken(wish.id, fence)
+            assert not world.take_back(strategy_id)
+    assert await world.records.wishes(PAPER) == ()
+    assert len(await world.records.open_runs(PAPER)) == 1
 
 
 async def test_of_two_starts_at_the_same_moment_one_is_refused(world: World) -> None:

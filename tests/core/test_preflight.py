@@ -209,6 +209,11 @@ def test_funds_must_cover_the_quantity_at_the_last_price(funds: str | None, ok: 
     assert one("funds", replace(facts, last_price=None)).ok is None
 
 
+def test_too_little_money_is_told_with_both_figures() -> None:
+    check = one("funds", replace(GOOD, funds=Decimal("12000")))
+    assert check.text == "needs about 78,000.00 at the last price 1,560.00, has 12,000.00"
+
+
 @pytest.mark.parametrize(
     ("level", "ok"),
     [

@@ -5,7 +5,7 @@ from __future__ import annotations
 from decimal import Decimal
 
 from squareoff.core.events import Event
-from squareoff.core.types import Side
+from squareoff.core.types import Side, StrategyId
 from squareoff.errors import RecordsUnavailable
 from tests.engine.world import Kind, Mischief, plan
 
@@ -268,3 +268,34 @@ def test_a_start_that_cannot_be_marked_taken_while_the_day_goes_by_makes_no_seco
     world.breaks = lambda call: None
     world.go(20)
     assert len(world.runs()) == 1
+
+
+def test_a_start_taken_back_while_the_worker_was_about_to_take_it_makes_no_run(begin):
+    world = begin()
+    world.plans[7] = plan()
+
+    def user_is_faster(call):
+        if call == "add_run":  # the worker has read the wish, and is about to save its run
+            assert world.records.take_back_start(StrategyId(7))
+
+    world.breaks = user_is_faster
+    world.wish(Event.START)
+    world.breaks = lambda call: None
+    world.go("09:20:05")
+    assert list(world.runs()) == []
+    assert any("was taken back before it was taken up" in text for text in world.journal())
+    assert world.placed() == []
+
+
+def test_a_start_that_was_taken_up_cannot_be_taken_back_any_more(begin):
+    world = begin()
+    world.plans[7] = plan()
+    world.crash_at("save")  # the run is there, the wish is not marked yet
+    world.wish(Event.START)
+    world.go(2)
+    assert not world.records.take_back_start(StrategyId(7))
+    world.boot_up()
+    world.wish(Event.STOP)
+    world.go("09:20:05")
+    assert world.run().outcome == "stopped"
+    assert world.placed() == []

@@ -660,9 +660,9 @@ class ProcessRecords:
         await self._ask("next_run_id")
         return await self._records.next_run_id()
 
-    async def add_run(self, run: Run, fence: Fence) -> None:
+    async def add_run(self, run: Run, fence: Fence, *, wish_id: int | None = None) -> None:
         await self._ask("add_run")
-        await self._records.add_run(run, fence)
+        await self._records.add_run(run, fence, wish_id=wish_id)
         self._done("add_run")
 
     async def license_entry(self, run: Run, fence: Fence) -> bool:

@@ -10,7 +10,7 @@ from squareoff.core.machine import EXPOSURE_LABEL, STATE_LABEL, State
 from squareoff.core.orders import SlotPhase
 from squareoff.core.run import Run
 from squareoff.core.types import ZERO
-from squareoff.errors import BadInput, EntriesBlocked
+from squareoff.errors import BadInput, EntriesBlocked, WishTakenBack
 
 
 def check_licence(run: Run, granted: SlotPhase) -> None:
@@ -38,6 +38,10 @@ def refuse_start(earlier: Run) -> BadInput:
         f"{state}; {exposure}{held}",
         "it may still buy or hold; stop it, or wait until it is closed",
     )
+
+
+def taken_back(run: Run) -> WishTakenBack:
+    return WishTakenBack(f"the START of {run.plan.name} was taken back before it was taken up: no run is made")
 
 
 def refuse_entry(rules: AccountRules) -> None:

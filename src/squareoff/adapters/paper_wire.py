@@ -54,6 +54,15 @@ class Refusal(msgspec.Struct, frozen=True, kw_only=True):
     placed: Literal[False] = False
 
 
+class FundsMessage(msgspec.Struct, frozen=True, kw_only=True):
+    """Money of the account, in the currency of what it trades. All None: it is not counted."""
+
+    free: Decimal | None = None
+    starting: Decimal | None = None
+    in_positions: Decimal | None = None
+    realised: Decimal | None = None
+
+
 encode = msgspec.json.Encoder().encode
 decode_frame = msgspec.json.Decoder(list[TickMessage | OrderMessage]).decode
 decode_quotes = msgspec.json.Decoder(list[TickMessage]).decode
@@ -61,5 +70,6 @@ decode_order = msgspec.json.Decoder(Order).decode
 decode_report = msgspec.json.Decoder(OrderReport).decode
 decode_reports = msgspec.json.Decoder(list[OrderReport]).decode
 decode_positions = msgspec.json.Decoder(list[Position]).decode
+decode_funds = msgspec.json.Decoder(FundsMessage).decode
 decode_refusal = msgspec.json.Decoder(Refusal).decode
 decode_subscription = msgspec.json.Decoder(Subscription).decode

@@ -56,7 +56,8 @@ _MANIFEST_BYTES_MAX = 1_000_000
 _CHUNK = 1 << 20
 _PART = r"[^/\\\x00.][^/\\\x00]*"
 _MAY_HOLD = re.compile(
-    rf"squareoff\.db|alerts\.toml|accounts/{_PART}\.spool|broker/ledger\.jsonl|reference(/{_PART})+", re.ASCII
+    rf"squareoff\.db|alerts\.toml|accounts/{_PART}\.spool|broker/(ledger\.jsonl|accounts\.json)|reference(/{_PART})+",
+    re.ASCII,
 )
 """No other path is ever written by a restore: none outside, none hidden, no lock file, no machine's identity."""
 
@@ -147,7 +148,7 @@ def _copy_all(data: Path, draft: Path) -> str:
     for spool in sorted((data / "accounts").glob("*.spool")):
         _copy(spool, draft / "accounts" / spool.name)
     version = wiring.copy_database(data / DATABASE, draft / DATABASE)
-    for path in ("alerts.toml", "broker/ledger.jsonl"):
+    for path in ("alerts.toml", "broker/accounts.json", "broker/ledger.jsonl"):
         if (data / path).is_file():
             _copy(data / path, draft / path)
     for path in _files(data / "reference"):

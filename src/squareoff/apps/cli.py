@@ -16,6 +16,7 @@ import typer
 from typer.core import TyperGroup
 
 from squareoff.apps import (
+    accounts_command,
     alerts_command,
     backup_command,
     completion_command,
@@ -159,6 +160,7 @@ daily_command.register(app)
 status_command.register(app)
 why_command.register(app)
 instruments_command.register(app)
+accounts_command.register(app)
 alerts_command.register(app)
 doctor_command.register(app)
 backup_command.register(app)

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from squareoff.core.preflight import Check
     from squareoff.core.run import Run
     from squareoff.core.strategy import Plan, Strategy
-    from squareoff.core.types import StrategyId
+    from squareoff.core.types import AccountId, StrategyId
     from squareoff.ports import WishRecord
     from squareoff.wiring import ReferenceData
 
@@ -120,21 +120,28 @@ class _Desk:
 
     is_up: bool
     redis_url: str | None
+    orphans: frozenset[AccountId] = frozenset()
+    """Where `up` was killed: accounts whose workers go on, and hear."""
+
+    def hears(self, strategy: Strategy) -> bool:
+        return self.is_up or strategy.account in self.orphans
 
     @classmethod
     def look(cls, config: Config) -> _Desk:
-        from squareoff.apps.up.supervisor import running, worker_pid
+        from squareoff.apps.up.supervisor import running, worker_pids
 
         told = running(config)
-        # a worker whose supervisor was killed goes on, and hears
-        is_up = told is not None or worker_pid(config) is not None
-        return cls(is_up=is_up, redis_url=(told or {}).get("redis_url") or config.redis_url)
+        return cls(
+            is_up=told is not None,
+            redis_url=(told or {}).get("redis_url") or config.redis_url,
+            orphans=frozenset(worker_pids(config)),
+        )
 
-    def ring(self) -> None:
+    def ring(self, strategies: Iterable[Strategy]) -> None:
         from squareoff import wiring
 
-        if self.is_up and self.redis_url:
-            wiring.ring_bell(self.redis_url)
+        for account in {strategy.account for strategy in strategies} if self.redis_url else ():
+            wiring.ring_bell(self.redis_url or "", account)
 
 
 def _chosen(store: StrategyStore, names: Sequence[str] | None, everything: bool) -> list[Strategy]:
@@ -175,14 +182,14 @@ def _print(answers: Sequence[_Answer], desk: _Desk, config: Config, *, as_json: 
 
     status = max((answer.status for answer in answers), default=0)
     if as_json:
-        print_json({"up": desk.is_up, "strategies": [answer.row() for answer in answers]})
+        print_json({"up": desk.is_up or bool(desk.orphans), "strategies": [answer.row() for answer in answers]})
         raise typer.Exit(status)
     for answer in answers:
         refused = answer.status == 2
         typer.echo(f"{'squareoff: ' if refused else ''}{answer.strategy.name}: {plain(answer.text)}", err=refused)
         for check in answer.red:
             typer.echo(f"  {check.name}: {plain(check.text)}" + (f" -> {plain(check.mend)}" if check.mend else ""))
-    if not desk.is_up and any(answer.word == "saved" for answer in answers):
+    if any(answer.word == "saved" and not desk.hears(answer.strategy) for answer in answers):
         typer.echo(f"{NOBODY_TRADES}. Start it: squareoff up --market {load_market(config.run_folder) or 'practice'}")
     raise typer.Exit(status)
 
@@ -238,9 +245,9 @@ def _started(config: Config, store: StrategyStore, strategies: Sequence[Strategy
             before[strategy.id] = _latest(store, strategy.id)
             wishes[strategy.id] = _wish_start(store, strategy, now)
         answers.append(answer)
-    if wishes and desk.is_up:
-        desk.ring()
-        _see_what_the_worker_makes(store, [a for a in answers if a.word == "saved"], wishes, before)
+    if heard := [a for a in answers if a.word == "saved" and desk.hears(a.strategy)]:
+        desk.ring([answer.strategy for answer in heard])
+        _see_what_the_worker_makes(store, heard, wishes, before)
     _judge(config, [answer for answer in answers if answer.strategy.id in wishes], desk)
     return answers
 
@@ -409,7 +416,7 @@ def _look_around(config: Config, desk: _Desk) -> _Machine:
     speed = 1.0 if market is None else market.speed
     told = facts.broker.now
     off_s = None if told is None else (wiring.now(config) - told).total_seconds() / speed
-    return _Machine(facts=facts, clock_off_s=off_s, is_up=desk.is_up)
+    return _Machine(facts=facts, clock_off_s=off_s, is_up=desk.is_up or bool(desk.orphans))
 
 
 def _red(config: Config, strategy: Strategy, machine: _Machine) -> list[Check]:
@@ -473,6 +480,10 @@ class _Case:
     is_repeating: bool
     hand_over: bool = False
     wish: WishRecord | None = None
+    taken_back: bool = False
+    """Its START was still waiting for a worker, and is no more."""
+    was_late: bool = False
+    """It should have been, but a worker took the START up in the same moment: it is stopped like any other."""
 
     @property
     def has_something(self) -> bool:
@@ -574,12 +585,16 @@ def _stopped(
     now, by = wiring.now(config), _user()
     asked = [case for case in cases if case.has_something]
     for case in asked:
-        event = Event.HAND_OVER if case.hand_over else Event.STOP
-        case.wish = store.wish(case.strategy.id, event, at=now, by=by)
-    if asked and desk.is_up:
-        desk.ring()
+        if case.is_starting and case.run is None:
+            case.taken_back = bool(store.take_back_start(case.strategy.id, at=now, by=by))
+            case.was_late = not case.taken_back
+        if not case.taken_back:
+            event = Event.HAND_OVER if case.hand_over else Event.STOP
+            case.wish = store.wish(case.strategy.id, event, at=now, by=by)
+    if heard := [case for case in asked if case.wish is not None and desk.hears(case.strategy)]:
+        desk.ring([case.strategy for case in heard])
         if wait_s:
-            _wait_until_over(store, asked, wait_s)
+            _wait_until_over(store, heard, wait_s)
     runs = store.open_runs()
     return [_told(store, case, _open_run(runs, case.strategy.id), desk) for case in cases]
 
@@ -612,11 +627,16 @@ def _told(store: StrategyStore, case: _Case, now_open: Run | None, desk: _Desk) 
     more = {"asked": None if wish is None else str(wish.event)}
 
     def answer(word: str, text: str, status: int = 0, run: Run | None = now_open) -> _Answer:
-        return _Answer(strategy=strategy, word=word, text=text, status=status, run=run, more=more)
+        late = "the worker had just taken the start up, so no start was taken back; " if case.was_late else ""
+        return _Answer(strategy=strategy, word=word, text=f"{late}{text}", status=status, run=run, more=more)
 
+    if case.taken_back:
+        return answer(
+            "taken_back", "the start was taken back: no worker had taken it up, and none will; no run is made"
+        )
     if wish is None:
         return answer("not_started", "not started: there is nothing to stop")
-    if not desk.is_up:
+    if not desk.hears(strategy):
         if now_open is not None and case.may_hold:
             done = "hands it over" if case.hand_over else "sells"
             unwatched = f"UNWATCHED: {held_words(now_open)}"

@@ -289,12 +289,18 @@ def _running(config: Config, runs: Sequence[Run]) -> Finding:
     held = [run for run in runs if run.exposure in (Exposure.LONG, Exposure.UNKNOWN)]
     by_account = {run.plan.account: holder(config.data / "accounts" / f"{run.plan.account}.lock") for run in held}
     if unwatched := [run for run in held if by_account[run.plan.account] is None]:
-        what = "; ".join(f"{run.plan.name}: {exposed(run)}" for run in unwatched)
+        what = "; ".join(f"{run.plan.name}{_of(run)}: {exposed(run)}" for run in unwatched)
         return Finding("running", WRONG, f"squareoff does not run, and nobody watches {what}", "start it: squareoff up")
     who = holder(config.run_folder / "up.lock") or next(iter(by_account.values()), None)
     if who is None:
         return Finding("running", OK, "squareoff is not running; no position needs it")
     return Finding("running", OK, f"squareoff runs ({who})")
+
+
+def _of(run: Run) -> str:
+    from squareoff.core.definition import DEFAULT_ACCOUNT
+
+    return "" if run.plan.account == DEFAULT_ACCOUNT else f" (account {run.plan.account})"
 
 
 def exposed(run: Run) -> str:

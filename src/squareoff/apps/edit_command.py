@@ -150,7 +150,7 @@ def _wait_taken(config: Config, store: Any, run: Run | None, rows: list[dict[str
     if run is None or not any(row["when"].startswith("at once, for") for row in rows):
         return None
     until_s = time.monotonic() + TAKEN_WITHIN_S
-    while worker_pid(config) is not None and time.monotonic() < until_s:
+    while worker_pid(config, run.plan.account) is not None and time.monotonic() < until_s:
         now = store.run(run.plan.run_id)
         if now.plan != run.plan:
             return True

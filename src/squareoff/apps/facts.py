@@ -16,6 +16,7 @@ import urllib.request
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
 
 NOT_RUNNING = "squareoff is not running"
 BROKER_TIMEOUT_S = 1.0
-_PAPER_TOKEN = "paper"
 _REACH_NOBODY_AWAY = frozenset({"terminal", "log", "heartbeat"})
 """Tables of alerts.toml that bring an alarm to nobody who is not at this machine."""
 _UNREADABLE = (OSError, UnicodeDecodeError)
@@ -45,7 +45,17 @@ class Broker:
     """What the paper broker said. `now`: its trading time, which no step of the wall clock since its start moved."""
 
     token: Answer
+    """Of the account that every installation has."""
     now: datetime | None = None
+    by_account: Mapping[str, Purse] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Purse:
+    """What the broker said to one account. `free` None: it does not count money, or did not say."""
+
+    token: Answer
+    free: Decimal | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -71,14 +81,15 @@ def gather(config: Config, strategy: Strategy | None, *, now: datetime, machine:
     here = machine or look_around(config)
     session, instrument = (None, None) if strategy is None else _market(here, strategy, now)
     tick = None if strategy is None else _last_tick(here, strategy)
-    token = here.broker.token
-    if strategy is not None and strategy.account != DEFAULT_ACCOUNT:
-        token = Answer(text=f"only account {DEFAULT_ACCOUNT} can be asked from here")
+    account = DEFAULT_ACCOUNT if strategy is None else strategy.account
+    purse = here.broker.by_account.get(account) or Purse(token=_never_asked(here, account))
+    token = purse.token
     return Facts(
         now=now,
         session=session,
         instrument=instrument,
         token=token,
+        funds=purse.free,
         last_price=tick,
         clock_difference_s=None if here.broker.now is None else (now - here.broker.now).total_seconds() / _speed(here),
         feed_silent_s=None if tick is None else max(0.0, (now - tick.at).total_seconds()),
@@ -89,6 +100,12 @@ def gather(config: Config, strategy: Strategy | None, *, now: datetime, machine:
         timing=_timing(here),
         why_unknown=_why_unknown(here, tick),
     )
+
+
+def _never_asked(here: Machine, account: str) -> Answer:
+    if account == DEFAULT_ACCOUNT or here.broker.token.ok is None:
+        return here.broker.token
+    return Answer(ok=False, text=f"the paper broker has no account {account}")
 
 
 def _speed(here: Machine) -> float:
@@ -116,7 +133,7 @@ def look_around(config: Config) -> Machine:
         sql=_sql(config.database),
         redis=_redis(redis_url),
         redis_url=redis_url,
-        broker=_ask_broker(running),
+        broker=_ask_broker(running, _tokens(config)),
         free_disk_bytes=free_bytes(config.data),
         alert_channels=channels,
         reference=reference,
@@ -132,7 +149,7 @@ def _timing(here: Machine) -> Timing:
 
 def _why_unknown(here: Machine, tick: Tick | None) -> dict[CheckName, str]:
     is_running = here.broker.token.ok is not None
-    why = {CheckName.FUNDS: "the paper broker does not count money" if is_running else NOT_RUNNING}
+    why = {CheckName.FUNDS: "the paper broker did not say what is free" if is_running else NOT_RUNNING}
     if here.broker.now is None:
         why[CheckName.CLOCK] = "the paper broker does not tell its time" if is_running else NOT_RUNNING
     if here.alert_channels is None:
@@ -189,7 +206,18 @@ def _last_tick(here: Machine, strategy: Strategy) -> Tick | None:
     return wiring.last_tick(here.redis_url, strategy.account, strategy.symbol)
 
 
-def _ask_broker(running: Mapping[str, Any]) -> Broker:
+def _tokens(config: Config) -> Mapping[str, str]:
+    """By account; as `up` hands them to its workers."""
+    from squareoff import wiring
+
+    try:
+        known = wiring.paper_accounts(config)
+    except BadInput:
+        known = {}
+    return {DEFAULT_ACCOUNT: DEFAULT_ACCOUNT, **{account: each.token for account, each in known.items()}}
+
+
+def _ask_broker(running: Mapping[str, Any], tokens: Mapping[str, str]) -> Broker:
     url = _text(running, "broker_url")
     if url is None or not url.startswith("http://"):
         return Broker(token=Answer(text=NOT_RUNNING))
@@ -198,23 +226,27 @@ def _ask_broker(running: Mapping[str, Any]) -> Broker:
         told = datetime.fromisoformat(health["now"])
     except (*_NO_ANSWER, ValueError, KeyError, TypeError):
         return Broker(token=Answer(text="the paper broker does not answer"))
-    return Broker(
-        token=_judged(url, _text(running, "token") or _PAPER_TOKEN), now=None if told.tzinfo is None else told
-    )
+    if told_token := _text(running, "token"):
+        tokens = {**tokens, DEFAULT_ACCOUNT: told_token}
+    purses = {account: _purse(url, token) for account, token in tokens.items()}
+    return Broker(token=purses[DEFAULT_ACCOUNT].token, now=None if told.tzinfo is None else told, by_account=purses)
 
 
-def _judged(url: str, token: str) -> Answer:
-    """The broker's word on the access token: it shows positions only to one it knows."""
+def _purse(url: str, token: str) -> Purse:
+    """The broker's word on the access token and on the account's money: it tells that only to one it knows."""
     try:
-        _get(f"{url}/positions", token=token)
+        free = json.loads(_get(f"{url}/funds", token=token)).get("free")
+        return Purse(
+            token=Answer(ok=True, text="the broker takes the access token"),
+            free=None if free is None else Decimal(free),
+        )
     except urllib.error.HTTPError as error:
         error.close()
         if error.code in (401, 403):
-            return Answer(ok=False, text="the broker refuses the access token")
-        return Answer(text=f"the broker answered {error.code}")
-    except _NO_ANSWER:
-        return Answer(text="the paper broker does not answer")
-    return Answer(ok=True, text="the broker takes the access token")
+            return Purse(token=Answer(ok=False, text="the broker refuses the access token"))
+        return Purse(token=Answer(text=f"the broker answered {error.code}"))
+    except (*_NO_ANSWER, ValueError, ArithmeticError, AttributeError, TypeError):
+        return Purse(token=Answer(text="the paper broker does not answer"))
 
 
 def _get(url: str, *, token: str | None = None) -> bytes:

@@ -6,8 +6,8 @@ import getpass
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from decimal import Decimal
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -116,21 +116,31 @@ def _level(entries: bool, square_off: bool) -> Level:
     raise BadInput("kill", "does not say how far", "--entries (no new ones) or --square-off (and sell everything)")
 
 
-def _accounts(config: Config, account: str | None, every: bool) -> list[AccountId]:
+def _accounts(config: Config, account: str | None, every: bool, *, may_be_all: bool = True) -> list[AccountId]:
     try:
         with _store(config) as store:
             known = list(store.accounts())
     except RecordsUnavailable:  # the switch must work without the database; then the name has to be right
-        from squareoff.core.definition import DEFAULT_ACCOUNT
-
-        known = [AccountId(account)] if account else [DEFAULT_ACCOUNT]
+        known = [AccountId(account)] if account else _known_without_sql(config)
     if account is not None:
         if account not in known:
             raise BadInput("account", f"there is no account {account!r}", f"one of {', '.join(known)}")
         return [AccountId(account)]
     if len(known) > 1 and not every:
-        raise BadInput("account", "there are several", f"--all, or --account with one of {', '.join(known)}")
+        all_ = "--all, or " if may_be_all else ""
+        raise BadInput("account", "there are several", f"{all_}--account with one of {', '.join(known)}")
     return known
+
+
+def _known_without_sql(config: Config) -> list[AccountId]:
+    """From the paper broker's accounts, and from the workers that live."""
+    from squareoff import wiring
+    from squareoff.apps.up.supervisor import worker_pids
+    from squareoff.core.definition import DEFAULT_ACCOUNT
+
+    with suppress(BadInput):
+        return sorted({DEFAULT_ACCOUNT, *wiring.paper_accounts(config), *worker_pids(config)})
+    return sorted({DEFAULT_ACCOUNT, *worker_pids(config)})
 
 
 def _held(config: Config) -> list[Run] | None:
@@ -162,10 +172,10 @@ def _press(config: Config, account: AccountId, level: Level, reason: str) -> dic
 
 def _wait_flat(config: Config, accounts: Sequence[AccountId], *, quiet: bool) -> list[Run] | None:
     """Until the fills prove it, or the time is over: what is still held, None if the database does not say. Works
-    the account itself if nobody does."""
-    from squareoff.apps.up.supervisor import orphaned_broker, worker_pid
+    each account itself that nobody works."""
+    from squareoff.apps.up.supervisor import orphaned_broker
 
-    helper: subprocess.Popen[bytes] | None = None
+    helpers: dict[AccountId, subprocess.Popen[bytes]] = {}
     until_s = time.monotonic() + FLAT_WITHIN_S
     try:
         while True:
@@ -178,36 +188,54 @@ def _wait_flat(config: Config, accounts: Sequence[AccountId], *, quiet: bool) ->
                 return None
             if not held or time.monotonic() > until_s:
                 return held
-            if helper is None and worker_pid(config) is None:
-                if orphaned_broker(config.run_folder) is None:
-                    if not quiet:
-                        typer.echo("No squareoff runs, and the broker does not answer: nothing can be sold from here.")
-                    return held
+            alone = [each for each in accounts if _is_alone(config, each, held, helpers)]
+            if alone and orphaned_broker(config.run_folder) is None:
                 if not quiet:
-                    typer.echo("No squareoff runs: this command takes the account and squares off itself.")
-                helper = _own_worker(config)
+                    typer.echo("No squareoff runs, and the broker does not answer: nothing can be sold from here.")
+                return held
+            for account in alone:
+                if not quiet:
+                    what = f"account {account}" if len(accounts) > 1 else "the account"
+                    typer.echo(f"No squareoff runs: this command takes {what} and squares off itself.")
+                helpers[account] = _own_worker(config, account)
             time.sleep(0.1)
     finally:
-        if helper is not None:
+        for helper in helpers.values():
             helper.terminate()
+        for helper in helpers.values():
             helper.wait(30)
 
 
-def _own_worker(config: Config) -> subprocess.Popen[bytes]:
+def _is_alone(config: Config, account: AccountId, held: Sequence[Run], helpers: Collection[AccountId]) -> bool:
+    """It holds something, and neither a worker nor this command works it."""
+    from squareoff.apps.up.supervisor import worker_pid
+
+    is_held = any(run.plan.account == account for run in held)
+    return is_held and account not in helpers and worker_pid(config, account) is None
+
+
+def _own_worker(config: Config, account: AccountId) -> subprocess.Popen[bytes]:
     """A worker of our own: it recovers, finds the switch pressed, and sells. Redis is not needed for that."""
     import json
+    import os
 
+    from squareoff import wiring
     from squareoff.apps.up.supervisor import BROKER_NAME
+    from squareoff.config import TOKEN_VARIABLE
     from squareoff.market import CLOCK_NAME
 
     broker = json.loads((config.run_folder / BROKER_NAME).read_text())["url"]
     command = [sys.executable, "-m", "squareoff.apps.worker", "--data", str(config.data), "--broker", broker]
-    command += ["--redis", config.redis_url or "redis://127.0.0.1:1/0"]
+    command += ["--account", account, "--redis", config.redis_url or "redis://127.0.0.1:1/0"]
     if (config.run_folder / CLOCK_NAME).exists():
         command += ["--clock", str(config.run_folder / CLOCK_NAME)]
     config.logs.mkdir(parents=True, exist_ok=True, mode=0o700)
     with (config.logs / "kill.log").open("ab") as log:
-        return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
+        return subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
+            env={**os.environ, TOKEN_VARIABLE: wiring.ensure_paper_account(config, account).token},
+        )  # fmt: skip
 
 
 def _show_before(level: Level, accounts: Sequence[str], held: Sequence[Run], *, is_known: bool) -> None:
@@ -288,7 +316,7 @@ def _limits(
     from squareoff.apps.formats import print_json
 
     config: Config = context.obj
-    (name,) = _accounts(config, account, False)
+    (name,) = _accounts(config, account, False, may_be_all=False)
     given = {
         "max_order_qty": max_order_qty,
         "max_order_value": max_order_value,

@@ -23,8 +23,8 @@ DEFAULT_SEED = 1
 
 HELP = """Run what trades, until it is stopped (Ctrl-C, or SIGTERM).
 
-It starts the trading worker, the paper broker and a Redis server of its own, starts again what dies, and says so. A
-second one on the same data folder is refused.
+It starts a trading worker for each account, the paper broker and a Redis server of its own, starts again what dies,
+and says so. A second one on the same data folder is refused.
 
 \b
 Markets:
@@ -211,7 +211,8 @@ def _square_off(supervisor: Supervisor, signals: _Signals, say: Callable[[str], 
                 store.wish(run.plan.strategy_id, Event.STOP, at=wiring.now(config), by="Ctrl-C")
     finally:
         store.close()
-    wiring.ring_bell(supervisor.redis_url)
+    for account in supervisor.workers:
+        wiring.ring_bell(supervisor.redis_url, account)
     say("squaring off; press Ctrl-C again to quit without waiting")
     asked = signals.interrupts
     while (held := holding(config)) and not signals.terminate and signals.interrupts == asked:
@@ -245,10 +246,13 @@ def _holding(config: Config, log: _Log) -> list[Run]:
 
 def describe(run: Run) -> str:
     from squareoff.apps.formats import money, quantity
+    from squareoff.core.definition import DEFAULT_ACCOUNT
     from squareoff.core.machine import EXPOSURE_LABEL
 
     stop = f", stop-loss {money(run.stop_price)}" if run.stop_price is not None else ""
-    return f"{run.plan.name}: {EXPOSURE_LABEL[run.exposure]} {quantity(run.remaining_qty)} {run.plan.symbol}{stop}"
+    of = "" if run.plan.account == DEFAULT_ACCOUNT else f" (account {run.plan.account})"
+    held = f"{EXPOSURE_LABEL[run.exposure]} {quantity(run.remaining_qty)} {run.plan.symbol}"
+    return f"{run.plan.name}{of}: {held}{stop}"
 
 
 def _tell_where(supervisor: Supervisor, log: _Log) -> None:
@@ -258,6 +262,7 @@ def _tell_where(supervisor: Supervisor, log: _Log) -> None:
         ("data folder", settings.config.data),
         ("logs", settings.config.logs),
         ("paper broker", supervisor.broker_url),
+        ("accounts", ", ".join(supervisor.workers)),
         ("Redis", supervisor.redis_url.partition("@")[2] or supervisor.redis_url),
     ):
         log.say(f"  {what:<13}{where}")

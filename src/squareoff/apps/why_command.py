@@ -581,7 +581,7 @@ def _why(
     found = find_strategy(store, strategy)
     chosen = _chosen(store, found, run)
     if chosen is None:
-        _never_ran(found, as_json=as_json)
+        _never_ran(store, found, as_json=as_json)
         return
     zone = wiring.zone_of(chosen.plan.symbol)
     entries = journal_of(store, chosen)
@@ -605,13 +605,17 @@ def _chosen(store: StrategyStore, strategy: Strategy, run: int | None) -> Run | 
     return chosen
 
 
-def _never_ran(strategy: Strategy, *, as_json: bool) -> None:
-    from squareoff.apps.formats import print_json
+def _never_ran(store: StrategyStore, strategy: Strategy, *, as_json: bool) -> None:
+    from squareoff import wiring
+    from squareoff.apps.formats import clock, plain, print_json
 
     if as_json:
         print_json({"strategy": strategy.name, "run": None, "lines": []})
     else:
         typer.echo(f"{strategy.name} has not run yet: {STATE_LABEL[State.CREATED]}.")
+        zone = wiring.zone_of(strategy.symbol)
+        for _, entry in store.journal(strategy_id=strategy.id):  # a START that came to nothing is told nowhere else
+            typer.echo(f"  {entry.at.astimezone(zone):%Y-%m-%d} {clock(entry.at, zone)[:8]} {plain(entry.text)}")
 
 
 _PAGE = 5_000

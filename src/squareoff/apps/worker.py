@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 
-from squareoff.config import Config
+from squareoff.config import TOKEN_VARIABLE, Config
 from squareoff.core.bad_input import BadInput
 from squareoff.core.preflight import Check, preflight
 from squareoff.core.strategy import Strategy
@@ -34,7 +34,11 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--account", default="paper")
     parser.add_argument("--broker", required=True, help="address of the paper broker")
     parser.add_argument("--redis", required=True, help="Redis URL")
-    parser.add_argument("--token", default="paper", help="the broker's access token")
+    parser.add_argument(
+        "--token",
+        default=os.environ.get(TOKEN_VARIABLE, "paper"),
+        help=f"the broker's access token; else ${TOKEN_VARIABLE}, which other users of the machine cannot read",
+    )
     parser.add_argument("--clock", type=Path, help="timetable of a paced clock")
     parser.add_argument("--request-timeout", type=float, default=3.0, metavar="S", help="for one answer, seconds")
     parser.add_argument("--quarantine", type=float, default=120.0, metavar="S", help="of an unseen order, seconds")

@@ -305,6 +305,11 @@ def _name_from(symbol: Symbol) -> str:
     return re.sub(r"[^a-z0-9_.-]", "-", symbol.partition(":")[2].lower()).lstrip("_.-")[:40]
 
 
+def account_name(text: str) -> AccountId:
+    """Raises BadInput: a name that cannot be one."""
+    return AccountId(_name(text, "", field="account"))
+
+
 def _name(value: object, prefix: str, field: str = "name") -> str:
     text = str(value)
     if not _NAME.fullmatch(text):

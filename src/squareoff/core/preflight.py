@@ -200,9 +200,9 @@ def _funds(strategy: Strategy, facts: Facts, when: datetime) -> Check:
     if facts.funds is None:
         return facts.unknown(name, "what is free to buy with is not known")
     if facts.last_price is None:
-        return facts.unknown(name, f"{_money(facts.funds)} is free; without a last price the need is not known")
+        return facts.unknown(name, f"has {_money(facts.funds)}; without a last price the need is not known")
     need = facts.last_price.price * strategy.quantity
-    text = f"{_money(need)} is needed at the last price {_money(facts.last_price.price)}, {_money(facts.funds)} is free"
+    text = f"needs about {_money(need)} at the last price {_money(facts.last_price.price)}, has {_money(facts.funds)}"
     if need <= facts.funds:
         return Check(name, True, text)
     return Check(name, False, text, "add funds, or make the quantity smaller")

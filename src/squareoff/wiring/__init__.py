@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from redis import Redis
     from sqlalchemy.engine import Connection
 
+    from squareoff.adapters.brokers.paper.accounts import PaperAccount
     from squareoff.adapters.brokers.paper.ledger import LedgerAudit
     from squareoff.adapters.clock import PacedClock
     from squareoff.adapters.redis.server import RedisServer
@@ -102,6 +103,33 @@ def open_strategy_store(config: Config) -> StrategyStore:
     if DEFAULT_ACCOUNT not in store.accounts():
         store.add_account(DEFAULT_ACCOUNT, broker="paper")
     return store
+
+
+def paper_accounts(config: Config) -> Mapping[AccountId, PaperAccount]:
+    """As the paper broker has them: token and starting cash. Raises BadInput: its file cannot be read."""
+    from squareoff.adapters.brokers.paper.accounts import FILE_NAME, read_accounts
+
+    return read_accounts(config.broker / FILE_NAME)
+
+
+def ensure_paper_account(config: Config, account: AccountId, *, cash: Decimal | None = None) -> PaperAccount:
+    """Known to the paper broker from now on, also to one that runs. `cash` None: what is usual. Raises BadInput."""
+    from squareoff.adapters.brokers.paper.accounts import DEFAULT_CASH, FILE_NAME, ensure_account
+
+    return ensure_account(config.broker / FILE_NAME, account, cash=DEFAULT_CASH if cash is None else cash)
+
+
+def usual_paper_cash() -> Decimal:
+    """What a paper account begins with where nobody said otherwise."""
+    from squareoff.adapters.brokers.paper.accounts import DEFAULT_CASH
+
+    return DEFAULT_CASH
+
+
+def paper_accounts_file(config: Config) -> Path:
+    from squareoff.adapters.brokers.paper.accounts import FILE_NAME
+
+    return config.broker / FILE_NAME
 
 
 def save_strategies(config: Config, strategies: Sequence[Strategy]) -> tuple[Strategy, ...]:
@@ -316,6 +344,17 @@ def lease_holder(folder: Path, account: AccountId) -> int | None:
     from squareoff.adapters.lease import holder
 
     return holder(folder, account)
+
+
+def lease_holders(folder: Path) -> dict[AccountId, int]:
+    """Every process that works an account now, by account; SQL is not asked."""
+    from urllib.parse import unquote
+
+    from squareoff.adapters.lease import holder
+
+    known = [AccountId(unquote(path.name.removesuffix(".lock"))) for path in sorted(folder.glob("*.lock"))]
+    held = {account: holder(folder, account) for account in known}
+    return {account: pid for account, pid in held.items() if pid is not None}
 
 
 def ring_bell(redis_url: str, account: AccountId | None = None) -> None:

@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from squareoff.core.bad_input import BadInput
+from squareoff.core.definition import DEFAULT_ACCOUNT
+from squareoff.core.types import AccountId
 from squareoff.ports import Alerts, Severity
 
 if TYPE_CHECKING:
@@ -26,11 +28,14 @@ TEST_TIMEOUT_S = 20.0
 # ------------------------------------------------------------------ for a worker
 
 
-def open_alerts(folder: Path, *, now: Callable[[], datetime] | None = None) -> AlertRelay:
+def open_alerts(
+    folder: Path, *, now: Callable[[], datetime] | None = None, account: AccountId = DEFAULT_ACCOUNT
+) -> AlertRelay:
     """Every channel that `folder`/alerts.toml names and that can be used, with their threads running.
 
     Never refuses: with shares in hand a worker must start whatever this file says. What cannot be used is told as
-    URGENT by what can. `now` gives the time that alerts bear; None: this machine's.
+    URGENT by what can. `now` gives the time that alerts bear; None: this machine's. Alerts of another account than the
+    first one say whose they are.
     """
     from squareoff.adapters.alerts.alert import Channel
     from squareoff.adapters.alerts.from_settings import ChannelUnusable, others, terminal
@@ -50,6 +55,7 @@ def open_alerts(folder: Path, *, now: Callable[[], datetime] | None = None) -> A
         routes,
         terminal=Route(channel=on_terminal.make(), minimum=on_terminal.minimum),
         now=now,
+        prefix="" if account == DEFAULT_ACCOUNT else f"[{account}] ",
     )
     for complaint in complaints:
         relay.tell(Severity.URGENT, "some alerts will not reach you", f"{complaint}. Then start squareoff again")
@@ -58,11 +64,15 @@ def open_alerts(folder: Path, *, now: Callable[[], datetime] | None = None) -> A
     return relay
 
 
-def open_heartbeat(folder: Path, alerts: Alerts) -> Heartbeat:
-    """As `folder`/alerts.toml says, with its threads running; only the file if the settings are wrong."""
+def open_heartbeat(folder: Path, alerts: Alerts, *, account: AccountId = DEFAULT_ACCOUNT) -> Heartbeat:
+    """Each account has a file of its own; the URL is the first one's.
+
+    As `folder`/alerts.toml says, with its threads running; only the file if the settings are wrong."""
     from squareoff.adapters.alerts.heartbeat import FILE_NAME, Heartbeat
 
     settings = _settings_or_why_not(folder)[0].heartbeat
+    if account != DEFAULT_ACCOUNT:  # a sign of life of one must not hide the death of another
+        return Heartbeat(folder / f"heartbeat-{account}.json", every_s=settings.every_s, alerts=alerts)
     return Heartbeat(folder / FILE_NAME, url=settings.url, every_s=settings.every_s, alerts=alerts)
 
 

@@ -101,8 +101,8 @@ async def run_worker(
     held.acquire()
     lease = points.around("lease", held)
     clock: Clock = SystemClock() if settings.clock_file is None else PacedClock(settings.clock_file)
-    alerts = open_alerts(settings.data, now=clock.now)
-    heartbeat = open_heartbeat(settings.data, alerts)
+    alerts = open_alerts(settings.data, now=clock.now, account=account)
+    heartbeat = open_heartbeat(settings.data, alerts, account=account)
     database = Database.open(settings.data / DATABASE_NAME)
     sql = SqlRecords(database)
     records, journal = points.around("records", sql), points.around("journal", sql)
@@ -161,7 +161,7 @@ async def run_worker(
         dice=throw,
     )
     config = Config(data=settings.data)
-    planner = RunPlanner(StrategyStore(database), records, config, limits)
+    planner = RunPlanner(account, StrategyStore(database), records, config, limits)
     keepers = Keepers(
         engine=engine,
         clock=clock,
@@ -238,11 +238,18 @@ def _strategy_of(run: Run) -> StrategyId:
 
 
 class RunPlanner:
-    """Makes the run of a strategy for its next session, and notes in `limits` which prices its symbol can have."""
+    """Makes the run of a strategy of `account` for its next session, and notes in `limits` which prices its symbol can
+    have."""
 
     def __init__(
-        self, strategies: StrategyStore, records: Records, config: Config, limits: dict[Symbol, PriceLimits]
+        self,
+        account: AccountId,
+        strategies: StrategyStore,
+        records: Records,
+        config: Config,
+        limits: dict[Symbol, PriceLimits],
     ) -> None:
+        self._account = account
         self._strategies, self._records, self._config, self._limits = strategies, records, config, limits
         self._revision, self._is_edit_open = -1, False
 
@@ -296,7 +303,9 @@ class RunPlanner:
         return await asyncio.to_thread(self._look, now, runs)
 
     def _look(self, now: datetime, runs: Sequence[Run]) -> Planned:
-        repeating, revision = self._strategies.repeating(), self._strategies.total_revision()
+        # those of another account are its own worker's
+        repeating = [each for each in self._strategies.repeating() if each[0].account == self._account]
+        revision = self._strategies.total_revision()
         look_at_edits = revision != self._revision or self._is_edit_open
         if not repeating and not look_at_edits:
             return Planned()

@@ -68,13 +68,15 @@ class AlertRelay:
         *,
         terminal: Route | None = None,
         now: Callable[[], datetime] | None = None,
+        prefix: str = "",
         limit: int = LIMIT,
         fold_s: float = FOLD_S,
         report_every_s: float = REPORT_EVERY_S,
         retry_after_s: Sequence[float] = RETRY_AFTER_S,
         hangs_after_s: float = HANGS_AFTER_S,
     ) -> None:
-        self._now, self._hangs_after_s = now or _wall_clock, hangs_after_s
+        """`prefix` stands before every headline."""
+        self._now, self._prefix, self._hangs_after_s = now or _wall_clock, prefix, hangs_after_s
         self._inbox = Backlog(limit)
         self._hurry, self._stop = threading.Event(), threading.Event()
         self._dropped = 0
@@ -100,7 +102,7 @@ class AlertRelay:
         alert = Alert(
             at=self._time(),
             severity=severity,
-            headline=clipped(str(headline), LONGEST_HEADLINE),
+            headline=clipped(f"{self._prefix}{headline}", LONGEST_HEADLINE),
             text=clipped(str(text), LONGEST_TEXT),
             run_id=run_id,
         )

@@ -15,6 +15,7 @@ from squareoff.adapters.licence import (
     is_archived,
     refuse_entry,
     refuse_start,
+    taken_back,
     totals_of,
 )
 from squareoff.core.events import Event
@@ -46,7 +47,7 @@ class MemoryRecords:
         self._wishes: dict[int, tuple[AccountId, WishRecord]] = {}
         self._taken: dict[int, Fence] = {}
         self._rules: dict[AccountId, AccountRules] = {}
-        self._last_run_id = 0
+        self._last_run_id = self._last_wish_id = 0
         self._closed = False
 
     async def take_lease(self, account: AccountId, *, owner: str, machine: str, boot: str) -> Fence:
@@ -66,7 +67,7 @@ class MemoryRecords:
         runs = (self.runs[run_id] for run_id in sorted(self.runs))
         return tuple(run for run in runs if run.plan.account == account and not is_archived(run))
 
-    async def add_run(self, run: Run, fence: Fence) -> None:
+    async def add_run(self, run: Run, fence: Fence, *, wish_id: int | None = None) -> None:
         self._check_fence(run.plan.account, fence)
         if run.plan.run_id in self.runs:
             return
@@ -74,6 +75,8 @@ class MemoryRecords:
             earlier = self.runs[run_id]
             if earlier.plan.strategy_id == run.plan.strategy_id and not earlier.is_closed:
                 raise refuse_start(earlier)
+        if wish_id is not None and wish_id not in self._wishes:
+            raise taken_back(run)
         self.runs[run.plan.run_id] = run
 
     async def license_entry(self, run: Run, fence: Fence) -> bool:
@@ -121,9 +124,20 @@ class MemoryRecords:
 
     def wish(self, strategy_id: StrategyId, event: Event, *, account: AccountId, at: datetime, by: str) -> WishRecord:
         """What a user asks for, as the command line would write it into SQL."""
-        wish = WishRecord(id=len(self._wishes) + 1, strategy_id=strategy_id, event=event, at=at, by=by)
+        self._last_wish_id += 1
+        wish = WishRecord(id=self._last_wish_id, strategy_id=strategy_id, event=event, at=at, by=by)
         self._wishes[wish.id] = (account, wish)
         return wish
+
+    def take_back_start(self, strategy_id: StrategyId) -> bool:
+        """As the command line would: True if no worker had taken it up."""
+        if any(run.plan.strategy_id == strategy_id and not run.is_closed for run in self.runs.values()):
+            return False
+        mine = [id_ for id_, (_, wish) in self._wishes.items() if wish.strategy_id == strategy_id]
+        waiting = [id_ for id_ in mine if id_ not in self._taken and self._wishes[id_][1].event is Event.START]
+        for id_ in waiting:
+            del self._wishes[id_]
+        return bool(waiting)
 
     def write(self, entry: JournalEntry) -> None:
         if self._closed:

@@ -12,7 +12,14 @@ from sqlalchemy import ColumnElement, and_, bindparam, exists, func, insert, sel
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import IntegrityError
 
-from squareoff.adapters.licence import check_entry_move, check_licence, refuse_entry, refuse_start, totals_of
+from squareoff.adapters.licence import (
+    check_entry_move,
+    check_licence,
+    refuse_entry,
+    refuse_start,
+    taken_back,
+    totals_of,
+)
 from squareoff.adapters.sql.database import Database
 from squareoff.adapters.sql.rows import insert_run, load_runs, rules_from, update_run, write_level
 from squareoff.adapters.sql.schema import accounts, install, leases, runs, slots, strategies, wishes
@@ -69,7 +76,7 @@ class SqlRecords:
     async def open_runs(self, account: AccountId) -> Sequence[Run]:
         return await self._read(lambda connection: load_runs(connection, _open_on(account)))
 
-    async def add_run(self, run: Run, fence: Fence) -> None:
+    async def add_run(self, run: Run, fence: Fence, *, wish_id: int | None = None) -> None:
         def work(connection: Connection) -> None:
             if _stored(connection, run, fence) is not None:
                 return  # the answer to an earlier call was lost
@@ -77,6 +84,8 @@ class SqlRecords:
             others = and_(runs.c.strategy_id == run.plan.strategy_id, ~runs.c.closed)
             for earlier in load_runs(connection, others):
                 raise refuse_start(earlier)
+            if wish_id is not None:
+                _check_asked(connection, run, wish_id)
             try:
                 with connection.begin_nested():
                     insert_run(connection, run)
@@ -260,6 +269,13 @@ def _fence_lost(account: AccountId, fence: Fence, held: int | None) -> FenceLost
 def _check_account(connection: Connection, account: AccountId) -> None:
     if not connection.execute(select(func.count()).where(accounts.c.id == account)).scalar_one():
         raise BadInput("account", f"there is no account {account!r}", "add it first")
+
+
+def _check_asked(connection: Connection, run: Run, wish_id: int) -> None:
+    """Who takes a START back locks its row, looks for a run, and deletes it: so one of both is first."""
+    asked = select(wishes.c.id).where(wishes.c.id == wish_id).with_for_update(read=True)
+    if connection.execute(asked).scalar() is None:
+        raise taken_back(run)
 
 
 def _check_strategy(connection: Connection, run: Run) -> None:

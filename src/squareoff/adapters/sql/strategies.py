@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
 
-from sqlalchemy import ColumnElement, and_, func, insert, select, true, update
+from sqlalchemy import ColumnElement, RowMapping, and_, delete, func, insert, select, true, update
 from sqlalchemy.engine import Connection
 
 from squareoff.adapters.licence import refuse_start
@@ -48,10 +48,14 @@ class StrategyStore:
     # --- accounts ---
 
     def add_account(self, account: AccountId, *, broker: str) -> None:
-        """An account at a broker; the same one added twice is one account. Raises BadInput if it is not ours."""
+        """An account at a broker; the same one added twice is one account. Raises BadInput if it is not ours, or if
+        only capitals tell it from another: its files could be the same ones."""
         with self._database.write() as connection:
             known = connection.execute(select(accounts).where(accounts.c.id == account)).one_or_none()
             if known is None:
+                alike = select(accounts.c.id).where(func.lower(accounts.c.id) == account.lower())
+                if (other := connection.execute(alike).scalar()) is not None:
+                    raise BadInput("account", f"{account!r} differs from {other!r} by capitals only", "choose another")
                 connection.execute(insert(accounts).values(id=account, user_id=self.user, broker=broker))
             elif known.user_id != self.user:
                 raise BadInput("account", f"the name {account!r} is taken", "choose another")
@@ -137,6 +141,31 @@ class StrategyStore:
             connection.execute(update(strategies).where(strategies.c.id == strategy_id).values(repeating=goes_on))
             return _insert_wish(connection, strategy_id, event, at=at, by=by)
 
+    def take_back_start(self, strategy_id: StrategyId, *, at: datetime, by: str) -> tuple[WishRecord, ...]:
+        """Cancel every START that no worker has taken up; what was taken back is in the journal. Empty: there is none,
+        or a worker was faster, and then a STOP must follow.
+
+        Exactly one of both wins: `Records.add_run` needs the row of the wish, and here a run that was made is seen.
+
+        Raises BadInput: there is no such strategy."""
+        waiting = and_(
+            wishes.c.strategy_id == strategy_id, wishes.c.event == Event.START, wishes.c.taken_by_fence.is_(None)
+        )
+        with self._database.write() as connection:
+            of = self._by_id(connection, strategy_id)
+            gone = connection.execute(select(wishes).where(waiting).with_for_update()).mappings().all()
+            made = and_(runs.c.strategy_id == strategy_id, ~runs.c.closed)
+            if connection.execute(select(func.count()).where(made)).scalar_one():
+                return ()
+            connection.execute(delete(wishes).where(waiting))
+            if gone:  # a daily one is not made ready for its next days either
+                connection.execute(update(strategies).where(strategies.c.id == strategy_id).values(repeating=False))
+            for row in gone:
+                text = f"the START asked for by {row['asked_by']} was taken back by {by}; no worker had taken it up"
+                entry = JournalEntry(at=at, account=of.account, strategy_id=of.id, kind=JournalKind.WISH, text=text)
+                connection.execute(insert(journal).values(**journal_values(entry)))
+            return tuple(_wish_from(row) for row in gone)
+
     def kill_all(self, *, at: datetime, by: str) -> tuple[WishRecord, ...]:
         """The kill switch: KILL for every strategy of ours with a run that is not closed, all in one transaction."""
         with self._database.write() as connection:
@@ -170,12 +199,7 @@ class StrategyStore:
         of = true() if strategy_id is None else wishes.c.strategy_id == strategy_id
         query = select(wishes).join(strategies).where(wishes.c.taken_by_fence.is_(None), self._mine, of)
         with self._database.read() as connection:
-            return tuple(
-                WishRecord(
-                    id=row["id"], strategy_id=row["strategy_id"], event=row["event"], at=row["at"], by=row["asked_by"]
-                )
-                for row in connection.execute(query.order_by(wishes.c.id)).mappings()
-            )
+            return tuple(_wish_from(row) for row in connection.execute(query.order_by(wishes.c.id)).mappings())
 
     # --- accounts' rules ---
 
@@ -185,6 +209,12 @@ class StrategyStore:
             self._check_account(connection, account)
             row = connection.execute(select(accounts).where(accounts.c.id == account)).mappings().one()
             return rules_from(row)
+
+    def all_rules(self) -> dict[AccountId, AccountRules]:
+        """Of each of our accounts, by name."""
+        with self._database.read() as connection:
+            mine = select(accounts).where(accounts.c.user_id == self.user).order_by(accounts.c.id)
+            return {AccountId(row["id"]): rules_from(row) for row in connection.execute(mine).mappings()}
 
     def set_level(self, account: AccountId, level: Level, *, reason: str, by: str, at: datetime) -> None:
         """Press the kill switch, or release it with NORMAL. Raises BadInput."""
@@ -286,6 +316,12 @@ def _check_closed(connection: Connection, strategy: Strategy) -> None:
 def _insert_wish(connection: Connection, strategy_id: StrategyId, event: Event, *, at: datetime, by: str) -> WishRecord:
     query = insert(wishes).values(strategy_id=strategy_id, event=event, at=at, asked_by=by).returning(wishes.c.id)
     return WishRecord(id=connection.execute(query).scalar_one(), strategy_id=strategy_id, event=event, at=at, by=by)
+
+
+def _wish_from(row: RowMapping) -> WishRecord:
+    return WishRecord(
+        id=row["id"], strategy_id=row["strategy_id"], event=row["event"], at=row["at"], by=row["asked_by"]
+    )
 
 
 def _edited(old: Strategy, new: Strategy, at: datetime) -> JournalEntry:

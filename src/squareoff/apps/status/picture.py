@@ -23,14 +23,14 @@ from squareoff.apps.status.next_action import (
 )
 from squareoff.config import Config
 from squareoff.core.bad_input import BadInput
-from squareoff.core.definition import DEFAULT_ACCOUNT, DEFAULT_EXCHANGE
+from squareoff.core.definition import DEFAULT_EXCHANGE
 from squareoff.core.events import Event
-from squareoff.core.limits import Level
+from squareoff.core.limits import AccountRules, Level
 from squareoff.core.machine import CAUSE_LABEL, FINAL, STATE_LABEL, State
 from squareoff.core.preflight import Check, first_red, preflight
 from squareoff.core.run import Run
 from squareoff.core.strategy import Strategy
-from squareoff.core.types import StrategyId, Symbol, Tick
+from squareoff.core.types import AccountId, StrategyId, Symbol, Tick
 
 if TYPE_CHECKING:
     from squareoff.adapters.sql.strategies import StrategyStore
@@ -75,6 +75,11 @@ class Row:
     """Of one that is ready: whether every check of its preflight is green or not known; None: it was not asked."""
 
     @property
+    def account(self) -> AccountId:
+        """Of what is held: a strategy may have been moved to another account since."""
+        return self.strategy.account if self.run is None else self.run.plan.account
+
+    @property
     def is_held(self) -> bool:
         return self.need in (Need.FAILED, Need.HOLDING)
 
@@ -96,17 +101,18 @@ class Picture:
     market: str | None
     speed: float
     up: Mapping[str, Any] | None
-    worker: int | None
+    workers: Mapping[AccountId, int]
+    """Those that live, by account."""
+    accounts: Sequence[AccountId]
     feed_age_s: float | None
     rows: Sequence[Row]
     alarms: Sequence[str] = ()
     switch: str = ""
-    """Of the account's kill switch; empty while it is not pressed."""
+    """Of the accounts' kill switches; empty while none is pressed."""
 
-    @property
-    def guard(self) -> str:
-        """Who watches the stop-losses."""
-        return "squareoff" if self.worker is not None else "nobody"
+    def guard(self, row: Row) -> str:
+        """Who watches its stop-loss."""
+        return "squareoff" if row.account in self.workers else "nobody"
 
 
 @dataclass(kw_only=True)
@@ -139,15 +145,17 @@ class Viewer:
 
     def look(self) -> Picture:
         from squareoff import wiring
-        from squareoff.apps.up.supervisor import running, worker_pid
+        from squareoff.apps.up.supervisor import running, worker_pids
 
         config, now = self.config, wiring.now(self.config)
-        up, worker = running(config), worker_pid(config)
+        up, workers = running(config), worker_pids(config)
         if (up or {}).get("pid") != self._up_before:  # another market may be played from now on
             self.reference, self._up_before = wiring.reference_data(config), (up or {}).get("pid")
-        redis_url = (up or {}).get("redis_url") or (config.redis_url if worker is not None else None)
-        prices = wiring.last_prices(redis_url, DEFAULT_ACCOUNT) if redis_url else {}
-        if worker is not None and up is not None:
+        redis_url = (up or {}).get("redis_url") or (config.redis_url if workers else None)
+        rules = self.store.all_rules()
+        accounts = list(rules)
+        prices = {a: wiring.last_prices(redis_url, a) if redis_url else {} for a in accounts}
+        if workers and up is not None:
             self._preflight(now)
         rows = self._rows(now, prices)
         shown = [row for row in rows if self.only is None or row.strategy.id == self.only]
@@ -157,11 +165,12 @@ class Viewer:
             market=None if self.reference.market is None else str(self.reference.market),
             speed=self._speed,
             up=up,
-            worker=worker,
+            workers=workers,
+            accounts=accounts,
             feed_age_s=self._feed_age_s(redis_url, rows, now),
             rows=shown,
-            alarms=alarms(rows, is_up=up is not None, worker=worker),
-            switch=self._kill_switch(),
+            alarms=alarms(rows, is_up=up is not None, workers=workers),
+            switch="\n".join(filter(None, (_switch(a, rules[a], of_one=len(rules) == 1) for a in accounts))),
         )
 
     def _preflight(self, now: datetime) -> None:
@@ -183,14 +192,7 @@ class Viewer:
         market = self.reference.market
         return 1.0 if market is None else market.speed
 
-    def _kill_switch(self) -> str:
-        rules = self.store.rules(DEFAULT_ACCOUNT)
-        if rules.level is Level.NORMAL:
-            return ""
-        what = "no new entry is made" if rules.level is Level.NO_ENTRIES else "everything is squared off"
-        return f"THE KILL SWITCH IS ON ({rules.level}): {what}; {rules.reason or 'no reason given'}"
-
-    def _rows(self, now: datetime, prices: Mapping[Symbol, Decimal]) -> list[Row]:
+    def _rows(self, now: datetime, prices: Mapping[AccountId, Mapping[Symbol, Decimal]]) -> list[Row]:
         open_runs = self.store.open_runs()
         done = self._runs_of_today(open_runs)
         pending = {wish.strategy_id: wish for wish in self.store.pending_wishes()}
@@ -218,9 +220,9 @@ class Viewer:
         run: Run | None,
         wish: WishRecord | None,
         now: datetime,
-        prices: Mapping[Symbol, Decimal],
+        prices: Mapping[AccountId, Mapping[Symbol, Decimal]],
     ) -> Row:
-        zone, price = self._zone(strategy.symbol), prices.get(strategy.symbol)
+        zone, price = self._zone(strategy.symbol), prices.get(strategy.account, {}).get(strategy.symbol)
         if run is not None and not run.is_closed:
             need = Need.WAITING if run.exposure not in EXPOSED else Need.FAILED if run.state in FINAL else Need.HOLDING
             asked = "" if wish is None or wish.event is Event.START else f"; {wish.event} waits for the worker"
@@ -268,11 +270,11 @@ class Viewer:
     def _feed_age_s(self, redis_url: str | None, rows: Iterable[Row], now: datetime) -> float | None:
         from squareoff import wiring
 
-        held = [row.strategy.symbol for row in rows if row.is_held]
-        armed = [row.strategy.symbol for row in rows if row.need is Need.WAITING and row.run is not None]
+        held = [(row.account, row.strategy.symbol) for row in rows if row.is_held]
+        armed = [(r.account, r.strategy.symbol) for r in rows if r.need is Need.WAITING and r.run is not None]
         if not redis_url:
             return None
-        ticks = [wiring.last_tick(redis_url, DEFAULT_ACCOUNT, symbol) for symbol in (held or armed)[:AGES_AT_MOST]]
+        ticks = [wiring.last_tick(redis_url, account, symbol) for account, symbol in (held or armed)[:AGES_AT_MOST]]
         ages = [_age_s(tick, now) / self._speed for tick in ticks if tick is not None]
         return max(ages) if held and ages else min(ages, default=None)
 
@@ -285,12 +287,27 @@ class Viewer:
         return self._zones[exchange]
 
 
-def alarms(rows: Iterable[Row], *, is_up: bool, worker: int | None) -> list[str]:
+def _switch(account: AccountId, rules: AccountRules, *, of_one: bool) -> str:
+    if rules.level is Level.NORMAL:
+        return ""
+    what = "no new entry is made" if rules.level is Level.NO_ENTRIES else "everything is squared off"
+    of = "" if of_one else f" OF {account}"
+    return f"THE KILL SWITCH{of} IS ON ({rules.level}): {what}; {rules.reason or 'no reason given'}"
+
+
+def alarms(rows: Iterable[Row], *, is_up: bool, workers: Mapping[AccountId, int]) -> list[str]:
     """What a person must know first: something is held, and whoever should guard it does not live."""
-    held = [f"{row.strategy.name} holds {held_words(row.run)}" for row in rows if row.is_held and row.run is not None]
-    if not held:
-        return []
-    what = "; ".join(held)
+    held = [row for row in rows if row.is_held and row.run is not None]
+    told: list[str] = []
+    for account in dict.fromkeys(row.account for row in held):
+        what = "; ".join(
+            f"{row.strategy.name} holds {held_words(row.run)}" for row in held if row.run and row.account == account
+        )
+        told += _alarm(what, is_up=is_up, worker=workers.get(account))
+    return told
+
+
+def _alarm(what: str, *, is_up: bool, worker: int | None) -> list[str]:
     if worker is None and is_up:
         return [f"NOBODY GUARDS IT NOW: the trading worker is dead, `squareoff up` starts it again. {what}"]
     if worker is None:

@@ -52,10 +52,20 @@ def _head(picture: Picture) -> Text:
 
 
 def _who_runs(picture: Picture) -> str:
-    worker = "no trading worker" if picture.worker is None else f"trading worker {picture.worker}"
+    worker = _workers(picture)
     if picture.up is None:
         return f"squareoff up does not run, {worker}"
     return f"squareoff up runs (process {picture.up.get('pid', 'unknown')}), {worker}"
+
+
+def _workers(picture: Picture) -> str:
+    if not picture.workers:
+        return "no trading worker"
+    if len(picture.accounts) == 1:
+        return ", ".join(f"trading worker {pid}" for pid in picture.workers.values())
+    without = [account for account in picture.accounts if account not in picture.workers]
+    told = "trading workers " + ", ".join(f"{account} {pid}" for account, pid in picture.workers.items())
+    return told + (f"; NONE FOR {', '.join(without)}" if without else "")
 
 
 def _feed(picture: Picture) -> tuple[str, str]:
@@ -69,14 +79,15 @@ def _table(picture: Picture) -> Table:
     from rich.table import Table
 
     table = Table(box=None, header_style="bold", pad_edge=False)
-    for heading in ("name", "symbol", "held", "last", "stop-loss", "distance", "P&L gross", "what", "next"):
+    account = ["account"] if len(picture.accounts) > 1 else []
+    for heading in ("name", "symbol", *account, "held", "last", "stop-loss", "distance", "P&L gross", "what", "next"):
         is_number = heading in ("held", "last", "stop-loss", "distance", "P&L gross")
         wraps = heading in ("what", "next")
         table.add_column(
             heading, justify="right" if is_number else "left", no_wrap=not wraps, overflow="fold" if wraps else "crop"
         )
     for row in picture.rows:
-        table.add_row(*_cells(row, picture.guard), style=_STYLE.get(row.need, ""))
+        table.add_row(*_cells(row, picture), style=_STYLE.get(row.need, ""))
     return table
 
 
@@ -87,31 +98,33 @@ def _narrow_table(picture: Picture) -> Table:
     table.add_column(no_wrap=True)
     table.add_column(overflow="fold")
     for row in picture.rows:
-        table.add_row(row.strategy.name, sentence(row, picture.guard), style=_STYLE.get(row.need, ""))
+        name = row.strategy.name if len(picture.accounts) == 1 else f"{row.strategy.name} ({row.account})"
+        table.add_row(name, sentence(row, picture), style=_STYLE.get(row.need, ""))
     return table
 
 
-def sentence(row: Row, guard: str) -> str:
+def sentence(row: Row, picture: Picture) -> str:
     """All columns of a row as one text that wraps well."""
     parts = [row.words if not row.is_held or row.run is None else f"{row.words}: {held_words(row.run)}"]
     if row.is_held:
         parts[0] += f" ({row.stop_distance:.2f}% away)" if row.stop_distance is not None else ""
         parts += [f"last {money(row.last_price)}"] if row.last_price is not None else []
         parts += [f"P&L gross {money(row.gain)}"] if row.gain is not None else []
-        parts += [f"guarded by {guard}"]
+        parts += [f"guarded by {picture.guard(row)}"]
     parts += [row.next] if row.next else []
     return plain("; ".join(parts))
 
 
-def _cells(row: Row, guard: str) -> tuple[str | Text, ...]:
+def _cells(row: Row, picture: Picture) -> tuple[str | Text, ...]:
     run = row.run
     held = "" if run is None or not row.is_held else quantity(run.remaining_qty)
     stop = "" if run is None or run.stop_price is None or not row.is_held else money(run.stop_price)
     last = money(row.last_price) if row.is_held else ""
-    words = f"{row.words}; guarded by {guard}" if row.is_held else row.words
+    words = f"{row.words}; guarded by {picture.guard(row)}" if row.is_held else row.words
     return (
         row.strategy.name,
         row.strategy.symbol,
+        *([row.account] if len(picture.accounts) > 1 else []),
         held,
         last,
         stop,
@@ -142,20 +155,21 @@ def document(picture: Picture) -> dict[str, Any]:
         "now": local(picture.now, picture.zone),
         "zone": picture.zone.key,
         "up": {"running": up is not None, "pid": None if up is None else up.get("pid")},
-        "worker": {"alive": picture.worker is not None, "pid": picture.worker},
+        "workers": {account: picture.workers.get(account) for account in picture.accounts},
         "feed_age_s": None if picture.feed_age_s is None else round(picture.feed_age_s, 3),
         "alarms": list(picture.alarms),
         "kill_switch": picture.switch or None,
-        "strategies": [_row(row, picture.guard) for row in picture.rows],
+        "strategies": [_row(row, picture) for row in picture.rows],
     }
 
 
-def _row(row: Row, guard: str) -> dict[str, Any]:
+def _row(row: Row, picture: Picture) -> dict[str, Any]:
     run = row.run
     return {
         "id": row.strategy.id,
         "name": row.strategy.name,
         "symbol": row.strategy.symbol,
+        "account": row.account,
         "need": row.need.word,
         "armed": row.armed,
         "what": row.words,
@@ -163,7 +177,7 @@ def _row(row: Row, guard: str) -> dict[str, Any]:
         "buy_at": None if run is None else local(run.plan.buy_at, row.zone),
         "sell_at": None if run is None else local(run.plan.sell_at, row.zone),
         "zone": row.zone.key,
-        "guarded_by": guard if row.is_held else None,
+        "guarded_by": picture.guard(row) if row.is_held else None,
         "last_price": exact(row.last_price),
         "stop_price": None if run is None else exact(run.stop_price),
         "stop_distance_percent": None if row.stop_distance is None else f"{row.stop_distance:.2f}",

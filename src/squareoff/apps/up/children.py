@@ -6,7 +6,7 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +31,8 @@ class Child:
     command: Callable[[], Sequence[str]]
     ready: Path
     log: Path
+    environment: Callable[[], Mapping[str, str]] = dict
+    """Beside what `up` was started with: what the list of processes must not show."""
     process: subprocess.Popen[bytes] | None = None
     deaths: int = 0
     _ready_since_s: float | None = None
@@ -53,8 +55,10 @@ class Child:
         with self.log.open("ab") as log:
             # a group of its own: Ctrl-C at the terminal is for `up`, which then asks and ends the others in order
             self.process = subprocess.Popen(
-                list(self.command()), stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
-            )
+                list(self.command()),
+                stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
+                env={**os.environ, **self.environment()},
+            )  # fmt: skip
 
     def look(self, say: Callable[[str], None]) -> None:
         """Start it again if it died, when its pause is over."""
@@ -77,12 +81,17 @@ class Child:
             say(f"the last lines of {self.log}:\n{tail(self.log)}")
         self._pause_s = min(self._pause_s * 2, LONGEST_PAUSE_S)
 
+    def ask_to_end(self) -> None:
+        """In order; `end` waits for it."""
+        self._start_again_s = None
+        if self.process is not None and self.process.poll() is None:
+            self.process.terminate()
+
     def end(self) -> None:
         """Ask it to end in order and wait; kill it only if it does not."""
-        self._start_again_s = None
-        if self.process is None or self.process.poll() is not None:
+        self.ask_to_end()
+        if self.process is None:
             return
-        self.process.terminate()
         try:
             self.process.wait(END_WITHIN_S)
         except subprocess.TimeoutExpired:

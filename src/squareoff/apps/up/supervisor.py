@@ -1,6 +1,6 @@
-"""Starts what trades, and keeps it alive: the embedded Redis, the paper broker, the trading worker.
+"""Starts what trades, and keeps it alive: the embedded Redis, the paper broker, a trading worker for each account.
 
-If the supervisor itself is killed, worker and broker go on: a position is better watched by an orphan than by nobody.
+If the supervisor itself is killed, workers and broker go on: a position is better watched by an orphan than by nobody.
 The next `squareoff up` on the folder ends them in order and takes over.
 """
 
@@ -13,7 +13,7 @@ import socket
 import sys
 import time
 import urllib.request
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -22,18 +22,22 @@ from typing import TYPE_CHECKING, Any
 
 from squareoff.apps.up.children import Child, end_process
 from squareoff.apps.up.market_place import MISCHIEF_NAME, TAPE_NAME
-from squareoff.config import Config
+from squareoff.config import TOKEN_VARIABLE, Config
 from squareoff.core.definition import DEFAULT_ACCOUNT
+from squareoff.core.types import AccountId
 from squareoff.errors import AlreadyRunning, SquareoffError
 from squareoff.market import CLOCK_NAME, Market, MarketKind, write_whole
 
 if TYPE_CHECKING:
     from squareoff.adapters.redis.server import RedisServer
+    from squareoff.adapters.sql.strategies import StrategyStore
 
-LOCK_NAME, STATUS_NAME, BROKER_NAME, WORKER_NAME = "up.lock", "up.json", "broker.json", "worker.json"
+LOCK_NAME, STATUS_NAME, BROKER_NAME = "up.lock", "up.json", "broker.json"
 READY_WITHIN_S = 60.0
 LOOK_EVERY_S = 0.1
 REDIS_PAUSE_S = 1.0
+ACCOUNTS_EVERY_S = 1.0
+"""An account that was added meanwhile gets its worker within this time."""
 
 Say = Callable[[str], None]
 
@@ -92,16 +96,14 @@ class Supervisor:
             ready=self._run / BROKER_NAME,
             log=self._logs / "broker.log",
         )
-        self.worker = Child(
-            name="the trading worker",
-            command=self._worker_command,
-            ready=self._run / WORKER_NAME,
-            log=self._logs / "worker.log",
-        )
+        self.workers: dict[AccountId, Child] = {}
+        self._store: StrategyStore | None = None
+        self._accounts_again_s = 0.0
+        self._accounts_trouble = ""
 
     @property
     def children(self) -> Sequence[Child]:
-        return self.broker, self.worker
+        return self.broker, *self.workers.values()
 
     @property
     def broker_url(self) -> str:
@@ -114,14 +116,46 @@ class Supervisor:
     # ------------------------------------------------------------------ start and stop
 
     def start(self) -> None:
-        """Redis, then the broker, then the worker, each when the one before can be used. Raises CannotStart."""
+        """Redis, then the broker, then the workers, each when the one before can be used. A worker that does not start
+        keeps no other from it: it is told, and tried again. Raises CannotStart if none does."""
+        from squareoff import wiring
+
         self._take_over()
         if self.settings.config.redis_url is None:
             self._start_redis()
-        for child in self.children:
-            child.start()
-            self._wait_ready(child)
+        self._store = wiring.open_strategy_store(self.settings.config)
+        accounts = list(self._store.accounts())
+        for account in accounts:
+            wiring.ensure_paper_account(self.settings.config, account)
+        self.broker.start()
+        self._wait_ready(self.broker)
+        for account in accounts:
+            self._start_worker(account)
+        troubles = list(filter(None, map(self._why_not_ready, self.workers.values())))
+        if len(troubles) == len(self.workers):
+            raise CannotStart(troubles[0])
+        for trouble in troubles:
+            self._say(trouble)
         self.tell()
+
+    def _start_worker(self, account: AccountId) -> None:
+        name = worker_name(account)
+        child = Child(
+            name="the trading worker" if account == DEFAULT_ACCOUNT else f"the trading worker of {account}",
+            command=lambda: self._worker_command(account),
+            ready=self._run / f"{name}.json",
+            log=self._logs / f"{name}.log",
+            environment=lambda: self._token_of(account),
+        )
+        child.start()
+        self.workers[account] = child
+
+    def _why_not_ready(self, child: Child) -> str | None:
+        try:
+            self._wait_ready(child)
+        except CannotStart as error:
+            return str(error)
+        return None
 
     def _start_redis(self) -> None:
         from squareoff import wiring
@@ -142,13 +176,17 @@ class Supervisor:
             time.sleep(0.02)
 
     def stop(self) -> None:
-        """The worker first, so that it can write its last words; it sells nothing by itself."""
-        for child in (self.worker, self.broker):
+        """The workers first, so that they can write their last words; they sell nothing by themselves."""
+        for child in self.workers.values():
+            child.ask_to_end()
+        for child in (*self.workers.values(), self.broker):
             child.end()
+        if self._store is not None:
+            self._store.close()
         if self._redis is not None:
             self._redis.stop()
-        for name in (STATUS_NAME, WORKER_NAME):
-            (self._run / name).unlink(missing_ok=True)
+        for path in (self._run / STATUS_NAME, *(child.ready for child in self.workers.values())):
+            path.unlink(missing_ok=True)
 
     # ------------------------------------------------------------------ watch
 
@@ -156,6 +194,7 @@ class Supervisor:
         """Start again what died. Call it every `LOOK_EVERY_S`."""
         before = [child.pid for child in self.children]
         self._look_at_redis()
+        self._look_at_accounts()
         for child in self.children:
             child.look(self._say)
         if [child.pid for child in self.children] != before:
@@ -175,6 +214,29 @@ class Supervisor:
             except Exception as error:  # whatever it is: exits go on without Redis, and it is tried again
                 self._say(f"the embedded Redis does not start: {error}")
 
+    def _look_at_accounts(self) -> None:
+        """A worker for each account that was added."""
+        from squareoff import wiring
+        from squareoff.core.bad_input import BadInput
+        from squareoff.errors import RecordsUnavailable
+
+        now_s = time.monotonic()
+        if self._store is None or now_s < self._accounts_again_s:
+            return
+        self._accounts_again_s = now_s + ACCOUNTS_EVERY_S
+        trouble = ""
+        try:
+            for account in self._store.accounts():
+                if account not in self.workers:
+                    wiring.ensure_paper_account(self.settings.config, account)
+                    self._start_worker(account)
+                    self._say(f"account {account} was added: its trading worker starts")
+        except (RecordsUnavailable, BadInput, OSError) as error:  # those there are go on
+            trouble = str(error)
+        if trouble and trouble != self._accounts_trouble:
+            self._say(f"whether there are new accounts is not known: {trouble}")
+        self._accounts_trouble = trouble
+
     def tell(self) -> None:
         """Write where everything is, for the other commands."""
         about = {
@@ -183,14 +245,17 @@ class Supervisor:
             "speed": self.settings.market.speed,
             "broker_url": self.broker_url,
             "redis_url": self.redis_url,
-            "token": DEFAULT_ACCOUNT,
             "processes": {
                 "supervisor": os.getpid(),
                 "broker": self.broker.pid,
-                "worker": self.worker.pid,
+                **{worker_name(account): child.pid for account, child in self.workers.items()},
                 "redis": None if self._redis is None else self._redis.pid,
             },
-            "deaths": {"broker": self.broker.deaths, "worker": self.worker.deaths},
+            "accounts": {account: {"worker": child.pid} for account, child in self.workers.items()},
+            "deaths": {
+                "broker": self.broker.deaths,
+                **{worker_name(account): child.deaths for account, child in self.workers.items()},
+            },
             "logs": str(self._logs),
             "at": datetime.now(UTC).isoformat(),
         }
@@ -199,8 +264,11 @@ class Supervisor:
     # ------------------------------------------------------------------ commands
 
     def _broker_command(self) -> Sequence[str]:
+        from squareoff import wiring
+
         config, market = self.settings.config, self.settings.market
         command = [sys.executable, "-m", "squareoff.adapters.brokers.paper", "--data", str(config.data / "broker")]
+        command += ["--accounts", str(wiring.paper_accounts_file(config))]
         command += ["--port", str(self._port), "--ready", str(self._run / BROKER_NAME)]
         command += ["--clock", str(self._run / CLOCK_NAME), "--mischief", str(self._run / MISCHIEF_NAME)]
         if market.kind is MarketKind.FILE:
@@ -210,32 +278,52 @@ class Supervisor:
             command += ["--instruments", str(config.reference)]
         return [*command, "--practice-oddities"] if self.settings.oddities else command
 
-    def _worker_command(self) -> Sequence[str]:
+    def _worker_command(self, account: AccountId) -> Sequence[str]:
         settings = self.settings
         command = [sys.executable, "-m", "squareoff.apps.worker", "--data", str(settings.config.data)]
-        command += ["--broker", self.broker_url, "--redis", self.redis_url]
-        command += ["--clock", str(self._run / CLOCK_NAME), "--ready", str(self._run / WORKER_NAME)]
+        command += ["--account", account, "--broker", self.broker_url, "--redis", self.redis_url]
+        command += ["--clock", str(self._run / CLOCK_NAME)]
+        command += ["--ready", str(self._run / f"{worker_name(account)}.json")]
         command += ["--request-timeout", f"{settings.request_timeout_s:g}"]
         return [*command, "--quarantine", f"{settings.quarantine_s:g}"]
+
+    def _token_of(self, account: AccountId) -> Mapping[str, str]:
+        from squareoff import wiring
+
+        return {TOKEN_VARIABLE: wiring.ensure_paper_account(self.settings.config, account).token}
 
     # ------------------------------------------------------------------ what an `up` that was killed left behind
 
     def _take_over(self) -> None:
-        """End an orphaned worker and broker in order: the worker first, it gives its account back."""
-        for pid, name in (
-            (worker_pid(self.settings.config), "trading worker"),
-            (orphaned_broker(self._run), "paper broker"),
-        ):
-            if pid is not None:
-                self._say(f"the {name} of an earlier `squareoff up` still runs (process {pid}): it is ended in order")
-                end_process(pid)
+        """End orphaned workers and broker in order: the workers first, they give their accounts back."""
+        orphans = [
+            ("trading worker" if account == DEFAULT_ACCOUNT else f"trading worker of {account}", pid)
+            for account, pid in worker_pids(self.settings.config).items()
+        ]
+        if (broker := orphaned_broker(self._run)) is not None:
+            orphans.append(("paper broker", broker))
+        for name, pid in orphans:
+            self._say(f"the {name} of an earlier `squareoff up` still runs (process {pid}): it is ended in order")
+            end_process(pid)
 
 
-def worker_pid(config: Config) -> int | None:
+def worker_name(account: AccountId) -> str:
+    """In file names, in logs and in what `up` tells of its processes."""
+    return "worker" if account == DEFAULT_ACCOUNT else f"worker-{account}"
+
+
+def worker_pid(config: Config, account: AccountId = DEFAULT_ACCOUNT) -> int | None:
     """The process that holds the account's file lock now, which is proof that it lives; None: nobody does."""
     from squareoff import wiring
 
-    return wiring.lease_holder(config.data / "accounts", DEFAULT_ACCOUNT)
+    return wiring.lease_holder(config.data / "accounts", account)
+
+
+def worker_pids(config: Config) -> dict[AccountId, int]:
+    """Every worker that lives, by its account."""
+    from squareoff import wiring
+
+    return wiring.lease_holders(config.data / "accounts")
 
 
 def orphaned_broker(run_folder: Path) -> int | None:

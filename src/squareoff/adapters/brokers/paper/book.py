@@ -6,13 +6,14 @@ Pure: ticks and instants come in, reports go out. Everything that happens to the
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
 
 import msgspec
 
+from squareoff.adapters.brokers.paper.purse import Purse
 from squareoff.core.types import (
     ZERO,
     BrokerOrderId,
@@ -150,6 +151,8 @@ class PaperBook:
     `idempotency` says what a client order id seen before leads to: NONE makes a second live order, ENFORCED refuses,
     ENFORCED_AMONG_OPEN refuses while the first is open. With `allow_short` (as a broker would for MIS) a sale of more
     than is held goes through, so that a test can see it; without, it is refused.
+
+    `cash`: what the account begins with; a BUY beyond what is free is refused for good. None: money is not counted.
     """
 
     def __init__(
@@ -157,9 +160,11 @@ class PaperBook:
         *,
         idempotency: Idempotency = Idempotency.NONE,
         allow_short: bool = True,
+        cash: Decimal | None = None,
         on_record: Callable[[BookRecord], None] | None = None,
     ) -> None:
         self.idempotency = idempotency
+        self.purse = None if cash is None else Purse(starting=cash)
         self._allow_short = allow_short
         self._on_record = on_record
         self._orders: dict[BrokerOrderId, _BookOrder] = {}
@@ -222,8 +227,14 @@ class PaperBook:
             Position(symbol=symbol, product=product, net_qty=net) for (symbol, product), net in self._net.items() if net
         ]
 
+    def free(self) -> Decimal | None:
+        """What can be spent now; None: money is not counted."""
+        return None if self.purse is None else self.purse.free(self._open_orders())
+
     def on_tick(self, tick: Tick) -> list[OrderReport]:
         """Fill what this tick fills. Returns the orders that changed. Costs a dict look-up when nothing rests."""
+        if self.purse is not None:
+            self.purse.last[tick.symbol] = tick.price
         working = self._working.get(tick.symbol)
         if working is None:
             return []
@@ -257,7 +268,19 @@ class PaperBook:
             return f"limit price must be above 0, not {order.limit_price}"
         if not self._allow_short and order.side is Side.SELL and order.qty > self._sellable(order):
             return f"sells {order.qty} {order.symbol}, but only {self._sellable(order)} are held and not yet on sale"
-        return None
+        return self._too_dear(order)
+
+    def _too_dear(self, order: Order) -> str | None:
+        """Judged at the last price. Where none is known yet, the order is taken: nobody can say that it is too dear."""
+        if self.purse is None or order.side is Side.SELL:
+            return None
+        need, free = self.purse.need(order, order.qty), self.purse.free(self._open_orders())
+        if not need or need <= free:  # not known, or it only covers a short position
+            return None
+        return f"insufficient funds: needs about {need:,.2f}, has {free:,.2f}"
+
+    def _open_orders(self) -> Iterator[tuple[Order, Decimal]]:
+        return ((one.order, one.remaining) for working in self._working.values() for one in working)
 
     def _is_duplicate(self, client_order_id: ClientOrderId) -> bool:
         earlier = self._by_client_id.get(client_order_id, ())
@@ -308,6 +331,8 @@ class PaperBook:
         self._trades += 1
         one.fills.append(fill)
         one.remaining -= fill.qty
+        if self.purse is not None:
+            self.purse.trade(order, fill)
         self._net[key] = self._net.get(key, ZERO) + (fill.qty if order.side is Side.BUY else -fill.qty)
         if one.fill_plan:
             one.fill_plan.pop(0)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import AsyncIterator, Callable, Sequence
+from decimal import Decimal
 from typing import NoReturn, TypeVar
 from urllib.parse import quote, urlsplit
 
@@ -18,6 +19,7 @@ from squareoff.adapters.paper_wire import (
     Refusal,
     Subscription,
     decode_frame,
+    decode_funds,
     decode_positions,
     decode_refusal,
     decode_report,
@@ -104,6 +106,9 @@ class PaperBroker:
 
     async def positions(self) -> Sequence[Position]:
         return _read(await self._ask("GET", "/positions"), decode_positions)
+
+    async def funds(self) -> Decimal | None:
+        return _read(await self._ask("GET", "/funds"), decode_funds).free
 
     async def updates(self) -> AsyncIterator[OrderReport]:
         """All orders as they are when the connection is made, then every change until it ends.

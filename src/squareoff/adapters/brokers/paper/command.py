@@ -32,6 +32,7 @@ def main(
                 clock=clock,
                 tape=_price_source(given, clock, symbols_on),
                 accounts=dict(map(_account, given.account)) or DEFAULT_ACCOUNTS,
+                accounts_file=given.accounts,
                 mischief=() if given.mischief is None else read_mischief(given.mischief),
                 idempotency=Idempotency(given.idempotency),
                 allow_short=not given.long_only,
@@ -80,6 +81,9 @@ def _parser() -> argparse.ArgumentParser:
         "--instruments", type=Path, metavar="DIR", help="your reference folder: the practice market has its instruments"
     )
     parser.add_argument("--account", action="append", default=[], metavar="NAME=TOKEN", help="default paper=paper")
+    parser.add_argument(
+        "--accounts", type=Path, metavar="JSON", help="file of accounts with token and cash; read again when it grows"
+    )
     parser.add_argument("--mischief", type=Path, metavar="TOML", help="scripted misbehaviour")
     parser.add_argument("--idempotency", default=Idempotency.NONE, choices=[str(each) for each in Idempotency])
     parser.add_argument("--long-only", action="store_true", help="refuse a sale of more than is held")

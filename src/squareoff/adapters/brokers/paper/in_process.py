@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
+from decimal import Decimal
 
 from squareoff.adapters.brokers.paper.book import DuplicateOrder, PaperBook
 from squareoff.core.types import ClientOrderId, Order, OrderReport, Position, Tick
@@ -72,6 +73,10 @@ class InProcessPaperBroker:
     async def positions(self) -> Sequence[Position]:
         self._must_be_open()
         return self.book.positions()
+
+    async def funds(self) -> Decimal | None:
+        self._must_be_open()
+        return self.book.free()
 
     def updates(self) -> AsyncIterator[OrderReport]:
         """Every change from this call on, not from the first `anext`: none falls in between."""

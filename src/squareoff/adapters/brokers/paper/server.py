@@ -5,6 +5,7 @@
     GET    /orders                     the day's book: what is open, and what happened in the last 24 hours
     GET    /orders/{client_order_id}   any order
     GET    /positions
+    GET    /funds                      what is free to buy with
     GET    /quotes?symbol=...          the last trade of each symbol asked for, as far as there was one
     GET    /ledger                     the account's lines and their audit
     WS     /stream                     see `squareoff.adapters.paper_wire`
@@ -31,14 +32,15 @@ from typing import Protocol
 import msgspec
 from aiohttp import web
 
+from squareoff.adapters.brokers.paper.accounts import read_accounts
 from squareoff.adapters.brokers.paper.book import BookRecord, DuplicateOrder, PaperBook, Refused
 from squareoff.adapters.brokers.paper.ledger import Ledger, LedgerLine, audit, read_ledger
 from squareoff.adapters.brokers.paper.mischief import Kind, Mischief, Script
 from squareoff.adapters.brokers.paper.practice import Show
 from squareoff.adapters.brokers.paper.stream import Streams
-from squareoff.adapters.paper_wire import STREAM_PATH, Instant, Refusal, TickMessage, decode_order, encode
+from squareoff.adapters.paper_wire import STREAM_PATH, FundsMessage, Instant, Refusal, TickMessage, decode_order, encode
 from squareoff.core.types import AccountId, BrokerOrderId, ClientOrderId, Order, OrderReport, Symbol, Tick
-from squareoff.errors import OrderRefused
+from squareoff.errors import BadInput, OrderRefused
 from squareoff.ports import Clock, Idempotency
 
 HOST = "127.0.0.1"
@@ -110,12 +112,16 @@ class PaperServer:
         clock: Clock,
         tape: PriceSource | None = None,
         accounts: Mapping[str, AccountId] = DEFAULT_ACCOUNTS,
+        accounts_file: Path | None = None,
         mischief: Iterable[Mischief] = (),
         idempotency: Idempotency = Idempotency.NONE,
         allow_short: bool = True,
         port: int = 0,
     ) -> None:
+        """`accounts` do not count money; those of `accounts_file`, which may grow, do."""
         self.port = port
+        self._rules = (idempotency, allow_short)
+        self._accounts_file = accounts_file
         self._clock = clock
         self._tape = tape
         self._script = Script(mischief)
@@ -129,9 +135,11 @@ class PaperServer:
         """Why ticks or news no longer get through: the process had better end than be silent."""
         self.ledger = Ledger(data / LEDGER_FILE)
         try:
-            self._accounts = {id: self._open(id, idempotency, allow_short) for id in accounts.values()}
-            self._by_token = {token: self._accounts[id] for token, id in accounts.items()}
-            self._read_back()
+            self._accounts: dict[AccountId, _Account] = {}
+            self._by_token: dict[str, _Account] = {}
+            for token, id in accounts.items() if accounts_file is None else ():
+                self._add(id, token, cash=None)
+            self._look_at_file()
         except BaseException:
             self.ledger.close()
             raise
@@ -149,6 +157,7 @@ class PaperServer:
                 web.get("/orders", self._for_account(self._get_orders)),
                 web.get("/orders/{client_order_id}", self._for_account(self._get_order)),
                 web.get("/positions", self._for_account(self._get_positions)),
+                web.get("/funds", self._for_account(self._get_funds)),
                 web.get("/quotes", self._for_account(self._get_quotes)),
                 web.get("/ledger", self._for_account(self._get_ledger)),
                 web.get(STREAM_PATH, self._for_account(self._stream)),
@@ -187,21 +196,44 @@ class PaperServer:
                 self._go_on(self._tell(account, changed))
 
     # -- the books
-    def _open(self, account: AccountId, idempotency: Idempotency, allow_short: bool) -> _Account:
+    def _look_at_file(self) -> None:
+        """Open the accounts that were added to the file."""
+        if self._accounts_file is None:
+            return
+        for id, known in read_accounts(self._accounts_file).items():
+            if id not in self._accounts:
+                self._add(id, known.token, cash=known.cash)
+
+    def _add(self, id: AccountId, token: str, *, cash: Decimal | None) -> None:
+        if id not in self._accounts:
+            self._accounts[id] = self._open(id, cash)
+        self._by_token[token] = self._accounts[id]
+
+    def _open(self, id: AccountId, cash: Decimal | None) -> _Account:
+        """With all that the ledger tells of it: no line of an account can have been written while it was closed."""
         changed_at: dict[BrokerOrderId, datetime] = {}
 
         def record(what: BookRecord) -> None:
-            self.ledger.append(LedgerLine(account=account, record=what))
+            self.ledger.append(LedgerLine(account=id, record=what))
             _note(what, changed_at)
 
-        book = PaperBook(idempotency=idempotency, allow_short=allow_short, on_record=record)
-        return _Account(id=account, book=book, changed_at=changed_at)
-
-    def _read_back(self) -> None:
+        idempotency, allow_short = self._rules
+        book = PaperBook(idempotency=idempotency, allow_short=allow_short, cash=cash, on_record=record)
         for line in self.ledger.found.lines:
-            if (account := self._accounts.get(line.account)) is not None:  # one may be absent today
-                account.book.apply(line.record)
-                _note(line.record, account.changed_at)
+            if line.account == id:
+                book.apply(line.record)
+                _note(line.record, changed_at)
+        if book.purse is not None:
+            book.purse.last.update((symbol, tick.price) for symbol, tick in self._last_trades.items())
+        return _Account(id=id, book=book, changed_at=changed_at)
+
+    def _logged_in(self, token: str) -> _Account | None:
+        if token not in self._by_token:
+            try:
+                self._look_at_file()
+            except BadInput:
+                return None  # a file that is damaged now takes nothing from those who are logged in
+        return self._by_token.get(token)
 
     def _after_fill(self, account: _Account, report: OrderReport) -> None:
         limit = account.cancel_rest_at.get(report.client_order_id)
@@ -236,7 +268,7 @@ class PaperServer:
     def _for_account(self, handler: Handler) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
         async def handle(request: web.Request) -> web.StreamResponse:
             scheme, _, token = request.headers.get("Authorization", "").partition(" ")
-            account = self._by_token.get(token) if scheme == "Bearer" else None
+            account = self._logged_in(token) if scheme == "Bearer" else None
             if account is None:
                 return _no(403, Refusal(error="token", reason="TokenException: invalid or expired access token"))
             return await handler(request, account)
@@ -359,6 +391,20 @@ class PaperServer:
         await self.ledger.durable()
         return _json(account.book.positions())
 
+    async def _get_funds(self, request: web.Request, account: _Account) -> web.StreamResponse:
+        await self.ledger.durable()
+        purse = account.book.purse
+        if purse is None:
+            return _json(FundsMessage())
+        return _json(
+            FundsMessage(
+                free=account.book.free(),
+                starting=purse.starting,
+                in_positions=purse.in_positions,
+                realised=purse.realised,
+            )
+        )
+
     async def _get_quotes(self, request: web.Request, account: _Account) -> web.StreamResponse:
         asked = (self._last_trades.get(Symbol(symbol)) for symbol in request.query.getall("symbol", []))
         return _json([TickMessage(symbol=t.symbol, price=t.price, at=t.at) for t in asked if t is not None])
@@ -429,6 +475,7 @@ async def run_server(
     clock: Clock,
     tape: PriceSource | None = None,
     accounts: Mapping[str, AccountId] = DEFAULT_ACCOUNTS,
+    accounts_file: Path | None = None,
     mischief: Iterable[Mischief] = (),
     idempotency: Idempotency = Idempotency.NONE,
     allow_short: bool = True,
@@ -444,6 +491,7 @@ async def run_server(
         clock=clock,
         tape=tape,
         accounts=accounts,
+        accounts_file=accounts_file,
         mischief=mischief,
         idempotency=idempotency,
         allow_short=allow_short,
