@@ -1,4 +1,4 @@
-"""One day of one strategy with real processes: a Redis server, the paper broker, the worker, perhaps a standby.
+"""One day of one strategy with real processes: a Redis server, the paper broker, the worker.
 
 The stage starts them, keeps prices coming, does what a scenario's steps say, and starts a worker that died again, as
 `squareoff up` does. What came of it is judged by `faults.oracle`, from the broker's ledger and the public commands.
@@ -18,14 +18,13 @@ import time
 import urllib.request
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import IO, Any
 from zoneinfo import ZoneInfo
 
-from faults.proxy import Proxy
 from squareoff import wiring
 from squareoff.adapters.brokers.paper.book import Cancelled, Placed, Traded
 from squareoff.adapters.brokers.paper.ledger import LedgerLine, read_ledger
@@ -67,18 +66,8 @@ class Setting:
     stop_loss: str = f"{LEVEL}"
     restarts: bool = True
     """Start a worker that died again."""
-    standby: bool = False
-    two_machines: bool = False
-    """Each worker has its own lock, spool and machine id, and the account's lease is in SQL."""
-    proxies: tuple[str, ...] = ()
-    """`broker`, `redis`, `sql`: what stands behind a TCP proxy."""
-    database: str = "sqlite"
-    server: str = ""
-    """The Redis-compatible server's program; empty: the one that comes with squareoff."""
     bug: str = ""
     """A seeded bug of `faults.bugs`."""
-    system_clock: bool = False
-    """The worker goes by the machine's clock, which `steps the clock` can move."""
 
 
 @dataclass
@@ -106,7 +95,6 @@ class Stage:
     notes: list[str] = field(default_factory=list)
     takeovers_s: list[float] = field(default_factory=list)
     """From the death of a worker until its successor was ready."""
-    proxies: dict[str, Proxy] = field(default_factory=dict)
     _deaths_s: list[float] = field(default_factory=list)
     _ended: threading.Event = field(default_factory=threading.Event)
     _is_quiet: bool = False
@@ -121,8 +109,7 @@ class Stage:
         self.folder.mkdir(parents=True, exist_ok=True)
         self.config = Config(data=self.folder / "data")
         self.config.make_data_folder()
-        self.database_url = self._database()
-        self.store = self._open_store()
+        self.store = wiring.open_strategy_store(self.config)
         self.redis = wiring.embedded_redis(self.folder / "redis")
         try:
             self._begin()
@@ -137,16 +124,9 @@ class Stage:
         self.add("s", sell_after_s=self.setting.sell_after_s)
         self.redis.start()
         self.start_broker()
-        for name, target in (("broker", self._broker_address()), ("redis", self._redis_address())):
-            if name in self.setting.proxies:
-                self.proxies[name] = Proxy(target)
-                self.proxies[name].start()
         self.background(self._keep_prices)
         self.start_worker("one", self.setting.fault)
         self.wait("the worker", lambda: self.workers[0].ready_s is not None or not self.workers[0].is_alive)
-        if self.setting.standby:
-            self.start_worker("two", self.setting.fault_again, standby=True)
-            self.wait("the standby", lambda: b"STANDBY" in self.workers[-1].log.read_bytes())
         self.background(self._keep_workers)
         self.wait("the run", lambda: bool(self.store.runs()) or not self.workers[0].is_alive)
         self.clock.start()
@@ -159,8 +139,6 @@ class Stage:
         for process in (*(worker.process for worker in self.workers), self._broker):
             if process is not None:
                 _end(process)
-        for proxy in self.proxies.values():
-            proxy.stop()
         with suppress(Exception):
             self.redis.stop()
         with suppress(Exception):
@@ -173,12 +151,6 @@ class Stage:
         self._threads.append(thread)
         thread.start()
 
-    def _database(self) -> str:
-        return ""
-
-    def _open_store(self) -> Any:
-        return wiring.open_strategy_store(self.config)
-
     def add(self, name: str, *, sell_after_s: float, symbol: str = SYMBOL, buy_after_s: int = BUY_AFTER_S) -> None:
         """A strategy of the day, and the wish to start it."""
         sell = OPENS + timedelta(seconds=sell_after_s)
@@ -190,8 +162,6 @@ class Stage:
             "sell_time": "11:00",
             "stop_loss": self.setting.stop_loss,
         }
-        from dataclasses import replace
-
         strategy = replace(
             read(fields).as_strategy(StrategyId(0), UserId(1)),
             buy_time=(OPENS + timedelta(seconds=buy_after_s)).time(),
@@ -218,31 +188,13 @@ class Stage:
         self._broker.kill()
         self._broker.wait()
 
-    def _broker_address(self) -> tuple[str, int] | str:
-        host, _, port = self.broker_url.removeprefix("http://").rpartition(":")
-        return host, int(port)
-
-    def _redis_address(self) -> tuple[str, int] | str:
-        return self.redis.url.removeprefix("unix://").partition("?")[0]
-
-    def start_worker(self, name: str, fault: str = "", *, standby: bool = False) -> Worker:
-        broker = f"http://127.0.0.1:{self.proxies['broker'].port}" if "broker" in self.proxies else self.broker_url
-        redis = f"redis://127.0.0.1:{self.proxies['redis'].port}" if "redis" in self.proxies else self.redis.url
+    def start_worker(self, name: str, fault: str = "") -> Worker:
         command = [sys.executable, "-m", "faults.worker"]
         if self.setting.bug:
             command += ["--bug", self.setting.bug]
-        command += ["--data", str(self.config.data), "--broker", broker, "--redis", redis]
+        command += ["--data", str(self.config.data), "--broker", self.broker_url, "--redis", self.redis.url]
         command += ["--request-timeout", f"{REQUEST_TIMEOUT_S:g}", "--quarantine", f"{QUARANTINE_S:g}"]
-        if self.setting.system_clock:
-            command += ["--clock-step-file", str(self.folder / "step")]
-        else:
-            command += ["--clock", str(self._clock_file)]
-        if self.setting.two_machines:
-            command += ["--local", str(self.folder / f"machine-{name}"), "--lease", "sql", "--lease-ttl", "2"]
-        if self.database_url:
-            command += ["--database", self.database_url]
-        if standby:
-            command.append("--standby")
+        command += ["--clock", str(self._clock_file)]
         log = self.folder / f"worker-{len(self.workers)}-{name}.log"
         environment = {**os.environ, VARIABLE: fault, SEEN_VARIABLE: str(self.folder / "seen")}
         process = self._spawn(command, log, environment)
@@ -272,7 +224,7 @@ class Stage:
                 self._deaths_s.append(time.monotonic())
                 self.notes.append(f"{worker.name} died ({worker.process.returncode})")
                 if self.setting.restarts and not self._ended.wait(0.1):
-                    self.start_worker(worker.name, self.setting.fault_again, standby=self.setting.standby)
+                    self.start_worker(worker.name, self.setting.fault_again)
 
     def _spawn(
         self, command: Sequence[str], log: Path, environment: Mapping[str, str] | None = None

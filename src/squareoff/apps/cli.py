@@ -171,6 +171,7 @@ for _module in (
     "squareoff.apps.up_command",
     "squareoff.apps.kill_command",
     "squareoff.apps.edit_command",
+    "squareoff.apps.fault_points_command",
 ):
     try:
         importlib.import_module(_module).register(app)
