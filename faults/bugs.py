@@ -44,9 +44,9 @@ def _no_deadline() -> None:
 
 
 def _stop_not_latched() -> None:
-    from squareoff.engine import Engine
+    from squareoff.adapters.spool import FileSpool
 
-    Engine._latch = lambda self, run_id, signal: None  # type: ignore[method-assign]
+    FileSpool.latch = lambda self, latch: None  # type: ignore[method-assign]
 
 
 def _epoch_ignored() -> None:
@@ -173,13 +173,6 @@ def _id_per_slot() -> None:
     orders.client_order_id = lambda key, slot, attempt: real(key, slot, 1)
 
 
-def _minnet() -> None:
-    from squareoff.core.ownership import Ownership
-    from squareoff.core.types import ZERO
-
-    Ownership.proven = lambda self, key: ZERO + 1  # type: ignore[method-assign]
-
-
 def _gone_is_stopped() -> None:
     from squareoff.core import machine as m
 
@@ -238,7 +231,7 @@ def _lock_only() -> None:
 BUGS: dict[str, Bug] = {
     bug.name: bug
     for bug in (
-        Bug("blind-retry", "no answer counts as never sent: sent again", ("16",), _blind_retry),
+        Bug("blind-retry", "no answer counts as never sent: sent again", ("18",), _blind_retry),
         Bug("hidden-retries", "the HTTP client sends again by itself", ("16",), _hidden_retries),
         Bug("no-deadline", "no last check of the time before the bytes", ("13",), _no_deadline),
         Bug("stop-not-latched", "a stop-loss seen is kept in memory only", ("37",), _stop_not_latched),
@@ -255,7 +248,6 @@ BUGS: dict[str, Bug] = {
         Bug("exit-uncapped", "an exit never asks what the broker holds", ("x-hand-part", "x-hand"), _exit_uncapped),
         Bug("wish-taken-first", "a wish is crossed off before it is obeyed", ("x-wish",), _wish_taken_first),
         Bug("id-per-slot", "all attempts of a slot share one order id", ("x-reject-unique",), _id_per_slot),
-        Bug("min-net", "an exit is sent again if the broker holds anything of that symbol", ("x-two-unseen",), _minnet),
         Bug("gone-is-stopped", "sold by hand after the stop-loss ends as stopped", ("x-hand-stop",), _gone_is_stopped),
         Bug("nothing-reserved", "two exits pass the cap of one position", ("x-two-hand",), _nothing_reserved),
         Bug("exit-waits-for-sql", "an exit waits until SQL has the run", ("46",), _exit_waits_for_sql),

@@ -41,6 +41,7 @@ READS_TIME = {
     "adapters/sql/database.py": "draws the installation's id once",
     "adapters/alerts/": "threads that pause, and signs of life for people outside: no trading time is involved",
     "wiring/alerts.py": "a test alert bears the time of the person who asks for it",
+    "faults.py": "waits where a test asks for a delay: nothing is decided by it",
     "apps/": "people look at a real clock",
 }
 
