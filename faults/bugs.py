@@ -206,28 +206,6 @@ def _exit_waits_for_sql() -> None:
     Engine._send = saved_first  # type: ignore[method-assign]
 
 
-def _lock_only() -> None:
-    from squareoff.adapters.lease import FileLease
-    from squareoff.adapters.sql.records import SqlRecords
-
-    FileLease.acquire = lambda self: None  # type: ignore[method-assign]
-    FileLease.is_held = property(lambda self: True)  # type: ignore[assignment,method-assign]
-
-    async def always(self: Any, run: Any, fence: Any) -> bool:
-        return True
-
-    SqlRecords.license_entry = always  # type: ignore[method-assign]
-    save = SqlRecords.save
-
-    async def whoever(self: Any, run: Any, fence: Any) -> None:
-        try:
-            await save(self, run, fence)
-        except Exception:
-            return
-
-    SqlRecords.save = whoever  # type: ignore[method-assign]
-
-
 BUGS: dict[str, Bug] = {
     bug.name: bug
     for bug in (
