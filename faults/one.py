@@ -14,6 +14,7 @@ from pathlib import Path
 from faults.oracle import judge
 from faults.scenarios import all_scenarios, sweep
 from faults.stage import Stage, StageError
+from squareoff.faults import read_faults
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -38,7 +39,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             problems.append(f"O3: {error}")
         _over(stage, scenario.names, scenario.within_s if not problems else 3.0, scenario.expected.stays_open)
         verdict = judge(stage, scenario.expected, scenario.names)
-        problems += verdict.problems
+        problems += verdict.problems + stage.failures
+        wanted = {fault.point for fault in read_faults(setting.fault)} if scenario.must_reach else set()
+        problems += [f"the fault at {point} was never reached" for point in wanted - stage.seen_points()]
         outcome, out_s, takeover_s = verdict.outcome, verdict.out_s, verdict.takeover_s
         notes = stage.notes
     print(

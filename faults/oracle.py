@@ -72,6 +72,10 @@ def judge(stage: Stage, expected: Expected, names: Sequence[str] = ("s",)) -> Ve
             verdict.problems.append("O3: no run was made")
         else:
             _judge_run(stage, each["run"], each["journal"], expected, verdict)
+    shown = {order["client_order_id"] for each in told if each["run"] for order in each["run"]["orders"]}
+    lost = _ledger_fills(stage, _ours(stage) - shown)
+    if lost:
+        verdict.problems.append(f"O4: the ledger has fills of ours that no command shows: {lost}")
     alarms = [line["text"] for each in told for line in each.get("journal", ()) if line["kind"] == "alert"]
     if expected.alarm and not any(expected.alarm in text for text in alarms):
         verdict.problems.append(f"no alarm says {expected.alarm!r}")
@@ -89,9 +93,10 @@ def _judge_run(
     ending = _ending(run)
     if ending not in expected.ends and ending.partition("(")[0] not in expected.ends:
         verdict.problems.append(f"ended {ending}, expected {' or '.join(expected.ends)}")
-    is_open = run["exposure"] in ("long", "unknown")
-    if is_open and not expected.stays_open:
-        verdict.problems.append(f"O3: still {run['exposure']} at the end")
+    if run["exposure"] in ("long", "unknown"):
+        is_told = any(line["kind"] == "alert" and line["run_id"] == run["run_id"] for line in journal)
+        if not (expected.stays_open and is_told):
+            verdict.problems.append(f"O3: still {run['exposure']} at the end" + ("" if is_told else ", and no alarm"))
     ours = {fill["trade_id"]: fill["quantity"] for order in run["orders"] for fill in order["fills"]}
     theirs = _ledger_fills(stage, {order["client_order_id"] for order in run["orders"]})
     if ours != theirs:
@@ -152,6 +157,12 @@ def _ledger_fills(stage: Stage, ids: set[str]) -> dict[str, str]:
         for line in stage.ledger()
         if isinstance(line.record, Traded) and orders[line.record.broker_order_id] in ids
     }
+
+
+def _ours(stage: Stage) -> set[str]:
+    """Every order id of ours that the broker has placed."""
+    placed = (line.record.order.client_order_id for line in stage.ledger() if isinstance(line.record, Placed))
+    return {order for order in placed if order.startswith("SQ")}
 
 
 def _signed(stage: Stage, trade: str) -> Decimal:

@@ -36,6 +36,8 @@ class Scenario:
     """From the last step until the run is over."""
     quick: bool = False
     """Runs in `make test`."""
+    must_reach: bool = True
+    """Whether a day that never comes to its fault's point counts as failed."""
 
 
 # ---------------------------------------------------------------------- steps
@@ -175,10 +177,6 @@ def seconds(value: float) -> Step:
     return lambda _: time.sleep(value)
 
 
-def control(**what: Any) -> Step:
-    return lambda stage: stage.control(**what)
-
-
 def mischief(**what: Any) -> dict[str, Any]:
     return {"symbol": "SIM:ALPHA", **what}
 
@@ -252,7 +250,11 @@ def odd_ticks(stage: Stage) -> None:
 
 def ask(*arguments: str) -> Step:
     """A command as the user gives it."""
-    return lambda stage: stage.command(*arguments)
+
+    def work(stage: Stage) -> None:
+        stage.command(*arguments)
+
+    return work
 
 
 def bought_or_missed(stage: Stage) -> None:
@@ -654,7 +656,7 @@ def the_rest() -> Iterator[Scenario]:
     )
     yield Scenario(
         id="x-wish-first",
-        title="killed right when the STOP was read",
+        title="killed right after STOP was asked for",
         steps=(bought(), wish(Event.STOP), kill, flat(25)),
         expected=STOPPED,
     )
@@ -734,6 +736,7 @@ def sweep() -> tuple[Scenario, ...]:
             steps=(bought_or_missed, jitter(0.2, 0.6), fall, seconds(0.5), flat_again),
             expected=Expected(ends=ends, bought=(0, 1), stays_open=True),
             within_s=12,
+            must_reach=False,
         )
         for occurrence in (1, 2)
         for point in all_points()

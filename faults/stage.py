@@ -26,7 +26,7 @@ from typing import IO, Any
 from zoneinfo import ZoneInfo
 
 from squareoff import wiring
-from squareoff.adapters.brokers.paper.book import Cancelled, Placed, Traded
+from squareoff.adapters.brokers.paper.book import Placed, Traded
 from squareoff.adapters.brokers.paper.ledger import LedgerLine, read_ledger
 from squareoff.config import Config
 from squareoff.core.definition import read
@@ -74,7 +74,6 @@ class Setting:
 class Worker:
     process: subprocess.Popen[bytes]
     name: str
-    started_s: float
     log: Path
     ready_s: float | None = None
 
@@ -93,11 +92,12 @@ class Stage:
     """When the first tick at or below the stop-loss was on the wire (monotonic seconds)."""
     workers: list[Worker] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    failures: list[str] = field(default_factory=list)
+    """Of the stage itself."""
     takeovers_s: list[float] = field(default_factory=list)
     """From the death of a worker until its successor was ready."""
     _deaths_s: list[float] = field(default_factory=list)
     _ended: threading.Event = field(default_factory=threading.Event)
-    _is_quiet: bool = False
     _logs: list[IO[bytes]] = field(default_factory=list)
     _broker: subprocess.Popen[bytes] | None = None
     _threads: list[threading.Thread] = field(default_factory=list)
@@ -147,7 +147,15 @@ class Stage:
             file.close()
 
     def background(self, work: Callable[[], None]) -> None:
-        thread = threading.Thread(target=work, daemon=True)
+        """What fails there is a failure of the scenario: a fault that never happened proves nothing."""
+
+        def told() -> None:
+            try:
+                work()
+            except Exception as error:
+                self.failures.append(f"in the background: {type(error).__name__}: {error}")
+
+        thread = threading.Thread(target=told, daemon=True)
         self._threads.append(thread)
         thread.start()
 
@@ -196,9 +204,9 @@ class Stage:
         command += ["--request-timeout", f"{REQUEST_TIMEOUT_S:g}", "--quarantine", f"{QUARANTINE_S:g}"]
         command += ["--clock", str(self._clock_file)]
         log = self.folder / f"worker-{len(self.workers)}-{name}.log"
-        environment = {**os.environ, VARIABLE: fault, SEEN_VARIABLE: str(self.folder / "seen")}
+        environment = {**os.environ, VARIABLE: fault, SEEN_VARIABLE: str(self._seen_file)}
         process = self._spawn(command, log, environment)
-        worker = Worker(process=process, name=name, started_s=time.monotonic(), log=log)
+        worker = Worker(process=process, name=name, log=log)
         with self._lock:
             self.workers.append(worker)
         self.background(lambda: self._watch(worker))
@@ -239,8 +247,6 @@ class Stage:
 
     def _keep_prices(self) -> None:
         while not self._ended.wait(PRICE_EVERY_S * self.dice.uniform(0.5, 1.5)):
-            if self._is_quiet:
-                continue
             with suppress(OSError):
                 self.tick(self.price)
 
@@ -275,9 +281,6 @@ class Stage:
         with urllib.request.urlopen(request, timeout=5) as answer:
             answer.read()
 
-    def quiet(self, is_quiet: bool) -> None:
-        self._is_quiet = is_quiet
-
     def ledger(self) -> Sequence[LedgerLine]:
         return read_ledger(self.folder / "broker" / "ledger.jsonl").lines
 
@@ -297,18 +300,13 @@ class Stage:
                 held += line.record.fill.qty if order.side is Side.BUY else -line.record.fill.qty
         return held
 
-    def is_over_at_broker(self) -> bool:
-        """Whether no order is open there."""
-        placed: dict[str, Decimal] = {}
-        for line in self.ledger():
-            record = line.record
-            if isinstance(record, Placed):
-                placed[record.broker_order_id] = record.order.qty
-            elif isinstance(record, Traded):
-                placed[record.broker_order_id] = placed.get(record.broker_order_id, Decimal(0)) - record.fill.qty
-            elif isinstance(record, Cancelled) or type(record).__name__ == "Rejected":
-                placed.pop(record.broker_order_id, None)  # type: ignore[union-attr]
-        return all(left <= 0 for left in placed.values())
+    @property
+    def _seen_file(self) -> Path:
+        return self.folder / "seen"
+
+    def seen_points(self) -> set[str]:
+        """The fault points that any worker came to."""
+        return set(self._seen_file.read_text().split()) if self._seen_file.exists() else set()
 
     # ------------------------------------------------------------------ what is done to it
 
@@ -341,6 +339,7 @@ class Stage:
     def sleep_redis(self, seconds: float) -> None:
         """The server stands still and answers nobody."""
         pid = self.redis.pid
+        assert pid is not None
         os.kill(pid, signal.SIGSTOP)
         time.sleep(seconds)
         os.kill(pid, signal.SIGCONT)
@@ -355,18 +354,15 @@ class Stage:
 
     def ask(self, *arguments: str) -> Any:
         """A public command's JSON."""
-        command = [sys.executable, "-m", "squareoff", "--data", str(self.config.data), *arguments, "--json"]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=60, stdin=subprocess.DEVNULL)
-        if done.returncode != 0:
-            raise StageError(f"squareoff {' '.join(arguments)}: {done.stderr.strip()}")
-        return json.loads(done.stdout)
+        return json.loads(self.command(*arguments, "--json"))
 
-    def command(self, *arguments: str) -> None:
+    def command(self, *arguments: str) -> str:
         """A command as the user gives it."""
         command = [sys.executable, "-m", "squareoff", "--data", str(self.config.data), *arguments]
         done = subprocess.run(command, capture_output=True, text=True, timeout=60, stdin=subprocess.DEVNULL)
         if done.returncode != 0:
             raise StageError(f"squareoff {' '.join(arguments)}: {done.stderr.strip()}")
+        return done.stdout
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

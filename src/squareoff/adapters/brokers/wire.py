@@ -19,6 +19,7 @@ import h11
 _MAX_IDLE = 16
 _MAX_BODY = 32 << 20
 _HANDED_ON_S = 0.002
+"""After so long the kernel has the bytes of a write."""
 
 
 class NotConnected(Exception):
@@ -90,9 +91,8 @@ class HttpClient:
             self._put_back(connection)
             raise
         self._busy.add(connection)
-        if (
-            gate is not None and self._on_written is not None
-        ):  # uvloop hands the bytes on when nothing is ready any more
+        if gate is not None and self._on_written is not None:
+            # not at once: uvloop hands the bytes on when nothing else is ready
             asyncio.get_running_loop().call_later(_HANDED_ON_S, self._on_written)
         try:
             return await connection.exchange(content, self._timeout_s)
