@@ -231,6 +231,22 @@ def at(after_s: float) -> Step:
     return lambda stage: time.sleep(max(0.0, stage.began_s + after_s - time.monotonic()))
 
 
+def clock_set(ahead_s: float) -> Step:
+    """The clock of the worker's machine, against everybody else's."""
+    return lambda stage: stage.set_clock(ahead_s)
+
+
+def reboot_with_clock(ahead_s: float) -> Step:
+    """The worker dies, and what it knew of the time is gone with the machine's boot."""
+
+    def work(stage: Stage) -> None:
+        stage.set_clock(ahead_s)
+        (stage.config.data / "accounts" / "paper.clock").unlink(missing_ok=True)
+        kill(stage)
+
+    return work
+
+
 def still_held(qty: Decimal = QTY) -> Step:
     def look(stage: Stage) -> None:
         if stage.held() != qty:
@@ -608,6 +624,42 @@ def redis_and_sql() -> Iterator[Scenario]:
     )
 
 
+def clocks() -> Iterator[Scenario]:
+    yield Scenario(
+        id="52",
+        title="the machine's clock steps an hour forward before BUY time, by mistake",
+        steps=(at(0.7), clock_set(3600), *HOLD_AND_FALL),
+        expected=Expected(ends=("exited_by_sl",), out_within_s=1.0, alarm="clock is wrong"),
+        quick=True,
+    )
+    yield Scenario(
+        id="52b",
+        title="the machine starts anew with its clock an hour ahead: nothing is bought, and it says so",
+        steps=(at(0.3), reboot_with_clock(3600), back(), seconds(2)),
+        expected=Expected(ends=("failed(buy_missed)",), bought=(0, 0), alarm="what time it is"),
+    )
+    yield Scenario(
+        id="52c",
+        title="the machine starts anew with its clock ten minutes behind, and it is set right within the grace",
+        steps=(at(0.3), reboot_with_clock(-600), back(), seconds(1), clock_set(0), *HOLD_AND_FALL),
+        expected=Expected(ends=("exited_by_sl",), out_within_s=1.0, alarm="what time it is"),
+    )
+    yield Scenario(
+        id="53",
+        title="the machine's clock steps ten minutes back just after the BUY",
+        steps=(sent(Side.BUY), clock_set(-600), *HOLD_AND_FALL),
+        expected=Expected(ends=("exited_by_sl",), out_within_s=1.0, alarm="clock is wrong"),
+    )
+    yield Scenario(
+        id="53b",
+        title="the clock steps back, the engine dies, and its successor goes by the time that was confirmed",
+        setting=Setting(sell_after_s=14),
+        steps=(bought(), clock_set(-600), jitter(1.2, 1.6), kill, back(), flat(20)),
+        expected=Expected(ends=("sold",), alarm="clock is wrong"),
+        within_s=30,
+    )
+
+
 def the_rest() -> Iterator[Scenario]:
     yield Scenario(
         id="56",
@@ -718,7 +770,7 @@ def the_rest() -> Iterator[Scenario]:
 
 
 def all_scenarios() -> tuple[Scenario, ...]:
-    found = (*deaths(), *broker(), *redis_and_sql(), *the_rest())
+    found = (*deaths(), *broker(), *redis_and_sql(), *clocks(), *the_rest())
     ids = [each.id for each in found]
     if len(set(ids)) != len(ids):
         raise ValueError(f"a scenario's id is used twice: {sorted(i for i in ids if ids.count(i) > 1)}")

@@ -202,7 +202,7 @@ class Stage:
             command += ["--bug", self.setting.bug]
         command += ["--data", str(self.config.data), "--broker", self.broker_url, "--redis", self.redis.url]
         command += ["--request-timeout", f"{REQUEST_TIMEOUT_S:g}", "--quarantine", f"{QUARANTINE_S:g}"]
-        command += ["--clock", str(self._clock_file)]
+        command += ["--clock", str(self._clock_file), "--clock-step", str(self.folder / "clock-step")]
         log = self.folder / f"worker-{len(self.workers)}-{name}.log"
         environment = {**os.environ, VARIABLE: fault, SEEN_VARIABLE: str(self._seen_file)}
         process = self._spawn(command, log, environment)
@@ -331,6 +331,12 @@ class Stage:
 
     def wish(self, event: Event, name: str = "s") -> None:
         self.store.wish(self.store.get(name).id, event, at=self.clock.now(), by="you")
+
+    def set_clock(self, ahead_s: float) -> None:
+        """Somebody sets the clock of the worker's machine."""
+        draft = self.folder / "clock-step.new"
+        draft.write_text(f"{ahead_s:g}")
+        draft.replace(self.folder / "clock-step")
 
     def flush_redis(self) -> None:
         with wiring.redis_client(self.redis.url) as client:

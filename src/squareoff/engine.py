@@ -23,7 +23,7 @@ from squareoff.core.machine import CAUSE_LABEL, EXPOSURE_LABEL, STATE_LABEL, Eff
 from squareoff.core.orders import RESCUE_EVERY_S, Attempt, AttemptPhase, SlotPhase, Stamp
 from squareoff.core.outcomes import Answered, GateSaidNo, NotSent, Refused, Sent, hear, judge, sending
 from squareoff.core.ownership import Key, Ownership, key_of
-from squareoff.core.run import Decision, Run, StopSeen, advance, nothing_bought, slot_of, with_wish
+from squareoff.core.run import Decision, Run, StopSeen, advance, nothing_bought, slot_of, with_time_moved, with_wish
 from squareoff.core.strategy import Plan
 from squareoff.core.triggers import due, is_fresh, stop_hit
 from squareoff.core.types import (
@@ -133,6 +133,8 @@ class Engine:
         self.ownership = Ownership(board)
         self.entries_blocked: str | None = None
         """Why no new entry may be made now; None: they may. Exits never ask."""
+        self.time_doubt: str | None = None
+        """Why nobody can say what time it is; None: trading time is trusted. Exits never ask."""
         self.redis_damaged = asyncio.Event()
         """Set when a claim found a Redis that is not the one we wrote; the keeper rebuilds it."""
         self.rules = AccountRules()
@@ -282,6 +284,13 @@ class Engine:
         """Ask again what is due for a run."""
         if run_id in self.board.runs:
             self._wake(run_id)
+
+    def time_moved(self, by: timedelta) -> None:
+        """Trading time was set anew: everything is asked again what is due."""
+        for run in list(self.board.runs.values()):
+            if (moved := with_time_moved(run, by)) is not run:
+                self.put(moved)
+            self._wake(run.plan.run_id)
 
     def ring(self) -> None:
         """Tell again, once a minute until it is acknowledged, of every run whose position nobody can vouch for."""
@@ -850,6 +859,8 @@ class Engine:
     def _no_entry_now(self) -> str | None:
         if self.entries_blocked is not None:
             return self.entries_blocked
+        if self.time_doubt is not None:
+            return self.time_doubt
         if self.redis_damaged.is_set():
             return "Redis is being rebuilt"
         if self._journal.backlog > BACKLOG_MAX:

@@ -62,6 +62,13 @@ class Scheduler:
         if self._instants and (self._handle_for is None or self._instants[0] < self._handle_for):
             self._sleep()
 
+    def time_moved(self) -> None:
+        """Trading time was set anew, perhaps back: what has fired already may be due once more."""
+        self._known.clear()
+        for run in self._board.runs.values():
+            self.set_timers(run)
+        self._sleep()
+
     def close(self) -> None:
         if self._handle is not None:
             self._handle.cancel()

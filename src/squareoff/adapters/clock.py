@@ -10,11 +10,17 @@ import json
 import time
 from asyncio import events
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from math import ceil
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from squareoff.ports import Clock
+
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def _boottime_s() -> float:
@@ -24,7 +30,7 @@ def _boottime_s() -> float:
 
 
 class SystemClock:
-    """Trading time is the wall clock at start plus boot time: a stepped wall clock moves no trade."""
+    """The wall clock at the start plus boot time: it goes on while the machine sleeps, and never steps."""
 
     def __init__(self) -> None:
         self._wall = datetime.now(UTC)
@@ -41,6 +47,76 @@ class SystemClock:
 
     async def sleep(self, seconds: float) -> None:
         await asyncio.sleep(seconds)
+
+
+class BootClock:
+    """Time since the machine started, counted from 1970: even, and the same for every process."""
+
+    def now(self) -> datetime:
+        return _EPOCH + timedelta(seconds=_boottime_s())
+
+    def seconds_until(self, instant: datetime) -> float:
+        return (instant - self.now()).total_seconds()
+
+    def monotonic_s(self) -> float:
+        return _boottime_s()
+
+    async def sleep(self, seconds: float) -> None:
+        await asyncio.sleep(seconds)
+
+
+class ConfirmedClock:
+    """`ports.WatchedClock`: `steady` time, which never steps, moved to where the wall clock was when somebody outside
+    confirmed it. `memory` keeps that for the next process, as long as the machine is not started anew."""
+
+    def __init__(self, steady: Clock, wall: Callable[[], datetime], *, memory: Path, boot: str) -> None:
+        """`steady` must be the same for all processes of one `boot`. `wall`: what the machine's clock says, UTC."""
+        self._steady, self._wall, self._memory, self._boot = steady, wall, memory, boot
+        remembered = self._remembered()
+        self._ahead = wall() - steady.now() if remembered is None else remembered
+
+    @classmethod
+    def of_machine(cls, *, memory: Path, boot: str) -> ConfirmedClock:
+        return cls(BootClock(), lambda: datetime.now(UTC), memory=memory, boot=boot)
+
+    @classmethod
+    def set_by(cls, file: Path, steady: Clock, *, memory: Path, boot: str) -> ConfirmedClock:
+        """For tests of what steps do: the seconds written in `file` are how far the wall clock was set forward."""
+
+        def wall() -> datetime:
+            return steady.now() + timedelta(seconds=float(file.read_text()) if file.exists() else 0.0)
+
+        return cls(steady, wall, memory=memory, boot=boot)
+
+    def now(self) -> datetime:
+        return self._steady.now() + self._ahead
+
+    def seconds_until(self, instant: datetime) -> float:
+        return self._steady.seconds_until(instant - self._ahead)
+
+    def monotonic_s(self) -> float:
+        return self._steady.monotonic_s()
+
+    async def sleep(self, seconds: float) -> None:
+        await self._steady.sleep(seconds)
+
+    def step(self) -> timedelta:
+        return self._wall() - self.now()
+
+    def follow(self, step: timedelta) -> None:
+        self._ahead += step
+
+    def confirm(self) -> None:
+        text = json.dumps({"boot": self._boot, "ahead_us": self._ahead // timedelta(microseconds=1)})
+        if not self._memory.exists() or self._memory.read_text() != text:
+            _replace(self._memory, text)
+
+    def _remembered(self) -> timedelta | None:
+        try:
+            known = json.loads(self._memory.read_text())
+            return timedelta(microseconds=known["ahead_us"]) if known["boot"] == self._boot else None
+        except (OSError, ValueError, KeyError, TypeError):  # nothing was confirmed, or it cannot be read: ask again
+            return None
 
 
 class PacedClock:

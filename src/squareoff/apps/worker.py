@@ -40,6 +40,12 @@ def main(arguments: list[str] | None = None) -> int:
         help=f"the broker's access token; else ${TOKEN_VARIABLE}, which other users of the machine cannot read",
     )
     parser.add_argument("--clock", type=Path, help="timetable of a paced clock")
+    parser.add_argument(
+        "--clock-step",
+        type=Path,
+        metavar="FILE",
+        help="with --clock, for tests: the seconds in it are how far the machine's clock was set forward",
+    )
     parser.add_argument("--request-timeout", type=float, default=3.0, metavar="S", help="for one answer, seconds")
     parser.add_argument("--quarantine", type=float, default=120.0, metavar="S", help="of an unseen order, seconds")
     parser.add_argument("--ready", type=Path, metavar="FILE", help="write this file when recovery is done")
@@ -51,6 +57,7 @@ def main(arguments: list[str] | None = None) -> int:
         redis_url=options.redis,
         token=options.token,
         clock_file=options.clock,
+        clock_step_file=options.clock_step,
         request_timeout_s=options.request_timeout,
         quarantine_s=options.quarantine,
     )

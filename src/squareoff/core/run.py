@@ -456,3 +456,15 @@ def _exit_news(run: Run, attempt: Attempt, *, new_fills: bool) -> Event:
         return Event.PART_FILLED if new_fills else Event.ACCEPTED
     # over, and something is left: a further try now, or later at the pace of a rescue
     return Event.RETRY if run.exit.tries < MAX_TRIES and run.state not in FINAL else Event.REFUSED
+
+
+def with_time_moved(run: Run, by: timedelta) -> Run:
+    """When trading time is set anew: a pause that runs goes on as long as it would have, no longer and no shorter."""
+    if run.retry_at is None and run.entry_opened_at is None:
+        return run
+    return replace(
+        run,
+        retry_at=None if run.retry_at is None else run.retry_at + by,
+        entry_opened_at=None if run.entry_opened_at is None else run.entry_opened_at + by,
+        version=run.version + 1,
+    )

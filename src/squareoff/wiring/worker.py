@@ -13,7 +13,7 @@ from squareoff.config import Config
 from squareoff.core.bad_input import BadInput
 from squareoff.core.types import AccountId, RunId, StrategyId, Symbol
 from squareoff.market import Market, load_market
-from squareoff.ports import Clock, JournalKind, Planned, Records
+from squareoff.ports import Clock, JournalKind, Planned, Records, WatchedClock
 from squareoff.wiring import ReferenceData, exchange_hours, reference_data
 
 if TYPE_CHECKING:
@@ -48,6 +48,8 @@ class WorkerSettings:
     redis_url: str
     token: str = "paper"
     clock_file: Path | None = None
+    clock_step_file: Path | None = None
+    """For tests: seconds by which the machine's clock was set forward, beside a paced clock."""
     request_timeout_s: float = 3.0
     quarantine_s: float = 120.0
 
@@ -69,7 +71,6 @@ async def run_worker(
     from squareoff.adapters.acknowledged import AcknowledgedFile
     from squareoff.adapters.brake import FileBrake
     from squareoff.adapters.brokers.paper.client import FACTS, PaperBroker
-    from squareoff.adapters.clock import PacedClock, SystemClock
     from squareoff.adapters.dice import throw
     from squareoff.adapters.feeds.paper import PaperFeed, PaperQuotes
     from squareoff.adapters.lease import FileLease
@@ -91,6 +92,7 @@ async def run_worker(
     from squareoff.precedence import OrdersFirst
     from squareoff.recovery import recover
     from squareoff.scheduler import Scheduler
+    from squareoff.timekeeping import Timekeeper
     from squareoff.wiring.alerts import open_alerts, open_heartbeat
 
     points = FaultPoints.from_environment()
@@ -100,7 +102,7 @@ async def run_worker(
     held = FileLease(folder, account)
     held.acquire()
     lease = points.around("lease", held)
-    clock: Clock = SystemClock() if settings.clock_file is None else PacedClock(settings.clock_file)
+    clock, watched = _clock(settings, memory=folder / f"{account}.clock", boot=held.boot)
     alerts = open_alerts(settings.data, now=clock.now, account=account)
     heartbeat = open_heartbeat(settings.data, alerts, account=account)
     database = Database.open(settings.data / DATABASE_NAME)
@@ -176,6 +178,9 @@ async def run_worker(
     await keepers.read_rules()  # before anything could be bought
     tasks = [loop.create_task(work) for work in keepers.first_loops()]
     tasks.append(loop.create_task(_beat(heartbeat.beat, board, clock)))
+    if watched is not None:
+        timekeeper = Timekeeper(engine=engine, clock=watched, broker=broker, moved=scheduler.time_moved)
+        tasks.append(loop.create_task(keepers.for_ever(timekeeper.keep_time)))
     try:
         await recover(
             account=account,
@@ -209,6 +214,20 @@ async def run_worker(
         held.release()
         heartbeat.close()
         await asyncio.to_thread(alerts.close, ALERTS_WITHIN_S)
+
+
+def _clock(settings: WorkerSettings, *, memory: Path, boot: str) -> tuple[Clock, WatchedClock | None]:
+    """Trading time, and the same once more if somebody may set the clock it comes from."""
+    from squareoff.adapters.clock import ConfirmedClock, PacedClock
+
+    if settings.clock_file is None:
+        watched = ConfirmedClock.of_machine(memory=memory, boot=boot)
+    elif settings.clock_step_file is not None:
+        paced = PacedClock(settings.clock_file)
+        watched = ConfirmedClock.set_by(settings.clock_step_file, paced, memory=memory, boot=boot)
+    else:
+        return PacedClock(settings.clock_file), None
+    return watched, watched
 
 
 def plans_every_s(market: Market | None) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
+from datetime import datetime
 from decimal import Decimal
 
 from squareoff.adapters.brokers.paper.book import DuplicateOrder, PaperBook
@@ -77,6 +78,10 @@ class InProcessPaperBroker:
     async def funds(self) -> Decimal | None:
         self._must_be_open()
         return self.book.free()
+
+    async def server_time(self) -> datetime | None:
+        self._must_be_open()
+        return self._clock.now()
 
     def updates(self) -> AsyncIterator[OrderReport]:
         """Every change from this call on, not from the first `anext`: none falls in between."""
