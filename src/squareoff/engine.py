@@ -378,7 +378,7 @@ class Engine:
                 if inbox:
                     await self._handle(run_id, inbox.popleft())
                     continue
-                signal = due(run, self._clock.now(), self.board.last(run.plan.symbol))
+                signal = self._due(run)
                 if signal is None or answered == (signal.event, run.version):
                     break
                 answered = (signal.event, run.version)
@@ -452,8 +452,12 @@ class Engine:
         if run is not None and (wishing := with_wish(run, event)) != run:
             self.put(replace(wishing, version=run.version + 1))
 
+    def _due(self, run: Run) -> Signal | None:
+        symbol = run.plan.symbol
+        return due(run, self._clock.now(), self.board.last(symbol), as_of=self.board.as_of(symbol))
+
     def _is_due(self, run: Run, event: Event) -> bool:
-        signal = due(run, self._clock.now(), self.board.last(run.plan.symbol))
+        signal = self._due(run)
         return signal is not None and signal.event is event
 
     async def _stay(self, run_id: RunId, decision: Decision) -> None:
@@ -842,7 +846,8 @@ class Engine:
         now = self._clock.now()
         if run.state is not State.READY or run.waited_for_price or not run.plan.buy_at <= now <= run.plan.buy_until:
             return
-        if is_fresh(run, now, self.board.last(run.plan.symbol)):
+        symbol = run.plan.symbol
+        if is_fresh(run, now, self.board.last(symbol), self.board.as_of(symbol)):
             return
         self.say(JournalKind.NOTHING, "BUY time, but no fresh price: the first tick within the grace decides", run)
         self.put(replace(run, waited_for_price=True, version=run.version + 1))

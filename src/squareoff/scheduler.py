@@ -97,12 +97,15 @@ class Scheduler:
         self._sleep()
 
     def _look(self, bucket: Iterable[RunId], now: datetime) -> None:
-        runs, cells, notify, by = self._board.runs, self._board.cells, self._notify, Source.TIMER
+        runs, cells, as_of, notify, by = (
+            self._board.runs, self._board.cells, self._board.as_of, self._notify, Source.TIMER,
+        )  # fmt: skip
         for run_id in bucket:
             run = runs.get(run_id)
             if run is None:
                 continue
-            signal = due(run, now, cells[run.plan.symbol].last, by)
+            symbol = run.plan.symbol
+            signal = due(run, now, cells[symbol].last, by, as_of=as_of(symbol))
             if signal is not None:
                 notify(run_id, signal)
             else:
