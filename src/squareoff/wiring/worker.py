@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -314,8 +314,13 @@ class RunPlanner:
             session = calendar.session_on(run.plan.trading_day)
             return run.plan.buy_at if session is None else session.opens_at
 
-        zone = exchange_hours()[DEFAULT_EXCHANGE].zone
-        return Mornings(engine=engine, clock=clock, zone=zone, opens_at=opens_at, check=checked)
+        async def exchanges() -> Collection[str]:
+            """Without any strategy a person is told all the same: that nothing is armed."""
+            mine = [each for each in await asyncio.to_thread(self._strategies.list) if each.account == self._account]
+            return {each.symbol.partition(":")[0] for each in mine} or {DEFAULT_EXCHANGE}
+
+        zones = {name: hours.zone for name, hours in exchange_hours().items()}
+        return Mornings(engine=engine, clock=clock, zones=zones, exchanges=exchanges, opens_at=opens_at, check=checked)
 
     async def look(self, now: datetime, runs: Sequence[Run]) -> Planned:
         """`ports.Planner`; SQL and files are read in a thread: a stop-loss does not wait for them."""
