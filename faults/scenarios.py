@@ -624,6 +624,41 @@ def redis_and_sql() -> Iterator[Scenario]:
     )
 
 
+def resting_exits() -> Iterator[Scenario]:
+    yield Scenario(
+        id="x-rests",
+        title="the SELL is accepted and never fills: cancelled, proven, sent again at a limit",
+        setting=Setting(mischief=(mischief(kind="partial", slot="X", qty="0.001"),)),
+        steps=(bought(), fall, flat(12)),
+        expected=Expected(ends=("exited_by_sl",), exits_most=2, out_within_s=6.0),
+        quick=True,
+    )
+    yield Scenario(
+        id="x-rests-part",
+        title="four of ten fill, the rest of the SELL rests: only the rest is sent again",
+        setting=Setting(mischief=(mischief(kind="partial", slot="X", qty="4"),)),
+        steps=(bought(), fall, flat(12)),
+        expected=Expected(ends=("exited_by_sl",), exits_most=2, out_within_s=6.0),
+    )
+    yield Scenario(
+        id="x-rests-killed",
+        title="the engine dies when it has asked to cancel a resting SELL",
+        setting=Setting(fault="broker.cancel.after:1:kill", mischief=(mischief(kind="partial", slot="X", qty="4"),)),
+        steps=(bought(), fall, died(), flat(20)),
+        expected=Expected(ends=("exited_by_sl",), exits_most=2, out_within_s=12.0),
+    )
+    yield Scenario(
+        id="x-rests-stop",
+        title="SELL time, its order rests at a limit, and the price falls to the stop-loss",
+        setting=Setting(
+            sell_after_s=5,
+            mischief=(mischief(kind="partial", slot="X", qty="4"), mischief(kind="partial", slot="X", qty="1")),
+        ),
+        steps=(bought(), sent(Side.SELL, 2), fall, flat(12)),
+        expected=Expected(ends=("exited_by_sl",), exits_most=3, out_within_s=6.0),
+    )
+
+
 def clocks() -> Iterator[Scenario]:
     yield Scenario(
         id="52",
@@ -770,7 +805,7 @@ def the_rest() -> Iterator[Scenario]:
 
 
 def all_scenarios() -> tuple[Scenario, ...]:
-    found = (*deaths(), *broker(), *redis_and_sql(), *clocks(), *the_rest())
+    found = (*deaths(), *broker(), *redis_and_sql(), *resting_exits(), *clocks(), *the_rest())
     ids = [each.id for each in found]
     if len(set(ids)) != len(ids):
         raise ValueError(f"a scenario's id is used twice: {sorted(i for i in ids if ids.count(i) > 1)}")

@@ -18,11 +18,13 @@ from squareoff.core import story
 from squareoff.core.board import Board, exit_qty, is_exposed
 from squareoff.core.edit import edited
 from squareoff.core.events import Cause, Event, Signal, Source
+from squareoff.core.exits import exit_limit
 from squareoff.core.limits import AccountRules, DayTotals, Level, loss_is_reached, objection, orders_of, pnl_of
 from squareoff.core.machine import CAUSE_LABEL, EXPOSURE_LABEL, STATE_LABEL, Effect, State
 from squareoff.core.orders import RESCUE_EVERY_S, Attempt, AttemptPhase, SlotPhase, Stamp
 from squareoff.core.outcomes import Answered, GateSaidNo, NotSent, Refused, Sent, hear, judge, sending
 from squareoff.core.ownership import Key, Ownership, key_of
+from squareoff.core.plausible import ANY_PRICE, PriceLimits
 from squareoff.core.run import Decision, Run, StopSeen, advance, nothing_bought, slot_of, with_time_moved, with_wish
 from squareoff.core.strategy import Plan
 from squareoff.core.triggers import due, is_fresh, stop_hit
@@ -33,10 +35,12 @@ from squareoff.core.types import (
     Exposure,
     Order,
     OrderReport,
+    OrderType,
     RunId,
     Side,
     SlotName,
     StrategyId,
+    Symbol,
     Tick,
 )
 from squareoff.core.values import replace
@@ -103,7 +107,7 @@ _KIND_OF = {
 class Engine:
     """Works the runs of one account. `set_timers` is told every snapshot; `spawn` starts background work;
     `chase` sees to orders that may be live and should not be; `is_acknowledged` is asked before an alarm about a
-    position (`story.exposure_key`) is repeated."""
+    position (`story.exposure_key`) is repeated; `limits`, for the price band that an exit's limit must stay in."""
 
     def __init__(
         self,
@@ -124,12 +128,13 @@ class Engine:
         precedence: Precedence,
         chase: Callable[[Run], None],
         is_acknowledged: Callable[[str], bool] = lambda key: False,
+        limits: Callable[[Symbol], PriceLimits] = lambda symbol: ANY_PRICE,
     ) -> None:
         self.account, self.board, self.stamp = account, board, stamp
         self._clock, self._records, self._journal, self._runtime = clock, records, journal, runtime
         self._broker, self._gateway, self._spool, self._alerts = broker, gateway, spool, alerts
         self._set_timers, self._spawn_task, self._chase, self._precedence = set_timers, spawn, chase, precedence
-        self._is_acknowledged = is_acknowledged
+        self._is_acknowledged, self._limits = is_acknowledged, limits
         self.ownership = Ownership(board)
         self.entries_blocked: str | None = None
         """Why no new entry may be made now; None: they may. Exits never ask."""
@@ -622,15 +627,16 @@ class Engine:
         await self._send(run_id, SlotName.EXIT, attempt, cause=signal.event, not_after=None)
 
     async def _upgrade_exit(self, run_id: RunId, signal: Signal) -> None:
-        """A more urgent reason takes over the exit. A market order on its way already is as urgent as can be, and a
-        try that waits is due at once."""
+        """A more urgent reason takes over the exit. A market order on its way already is as urgent as can be, one that
+        rests at its limit is being replaced (`chase`), and a try that waits is due at once."""
         if self.board.runs[run_id].retry_at is None:
             await self._send_exit(run_id, signal)
 
     async def _send(
         self, run_id: RunId, name: SlotName, attempt: Attempt, *, cause: Event, not_after: datetime | None
     ) -> None:
-        run = sending(self.board.runs[run_id], name)
+        limit = self._exit_limit(self.board.runs[run_id], attempt) if name is SlotName.EXIT else None
+        run = sending(self.board.runs[run_id], name, limit_price=limit)
         self.put(run)
         side = Side.BUY if name is SlotName.ENTRY else Side.SELL
         order = Order(
@@ -640,10 +646,13 @@ class Engine:
             side=side,
             product=run.plan.product,
             qty=attempt.qty,
+            order_type=OrderType.MARKET if limit is None else OrderType.LIMIT,
+            limit_price=limit,
         )
+        price = "at market" if limit is None else f"at {limit:f} or better"
         self.say(
             JournalKind.REQUEST,
-            f"{side} {attempt.qty:f} {run.plan.symbol} at market ({attempt.client_order_id})",
+            f"{side} {attempt.qty:f} {run.plan.symbol} {price} ({attempt.client_order_id})",
             run,
             EngineState.EXECUTING,
             order=attempt.client_order_id,
@@ -673,6 +682,13 @@ class Engine:
             self._inbox.setdefault(run_id, deque()).appendleft(signal)
         if name is SlotName.EXIT and isinstance(sent, GateSaidNo):
             self._halt(sent.reason)  # the gate stops an exit for one reason only
+
+    def _exit_limit(self, run: Run, attempt: Attempt) -> Decimal | None:
+        if attempt.number == 1:
+            return None
+        last, lower = self.board.last(run.plan.symbol), self._limits(run.plan.symbol).lower
+        price = None if last is None else last.price
+        return exit_limit(attempt.number, price, tick_size=run.plan.tick_size, lower=lower)
 
     def _objection(self, run_id: RunId) -> str | None:
         """The latest word before a BUY leaves: a wish, or a stop-loss that was seen meanwhile."""

@@ -110,6 +110,9 @@ class VenueFacts:
     """A position reading younger than this after our last fill proves nothing."""
     orders_per_s: int | None = None
     """The venue's limit for one account; None: no limit."""
+    replace_exit_after_s: float | None = 3.0
+    """An exit that rests for longer is cancelled and sent again at a lower price; None: never (a replay, where it
+    fills with the next bar)."""
 
 
 class Broker(Protocol):

@@ -241,6 +241,7 @@ def as_version_0001_had_it(path: Path) -> None:
         "accounts": ("level", "level_reason", "level_by", "level_at", "max_order_qty", "max_order_value",
                      "max_open_positions", "max_orders_per_day", "max_loss_per_day", "square_off_at_loss"),
         "strategies": ("until", "repeating", "revision"),
+        "orders": ("limit_price", "cancel_asked"),
     }  # fmt: skip
     with closing(sqlite3.connect(path)) as connection:
         for table, columns in added.items():

@@ -303,6 +303,13 @@ class World:
                 self.venue.tell(report)
         self.loop.drain()
 
+    def feed_says(self, price: str) -> None:
+        """A price that the feed tells and at which nothing of ours is filled."""
+        self.prices[INFY] = Decimal(price)
+        self.last_trades[INFY] = Tick(INFY, Decimal(price), self.now)
+        self.odd_tick(self.last_trades[INFY])
+        self.loop.drain()
+
     def odd_tick(self, tick: Tick) -> None:
         """The feed tells it; it need not be a trade at the exchange."""
         if self.is_alive and not self.feed_dead:
@@ -485,6 +492,7 @@ class Process:
             precedence=OrdersFirst(loop, loop.monotonic_s, quiet_s=QUIET_S),
             chase=lambda run: self.chaser.chase(run),
             is_acknowledged=lambda key: key in world.acknowledged,
+            limits=lambda symbol: world.limits.get(symbol, PriceLimits()),
         )
         self.chaser = Chaser(engine=self.engine, clock=self.clock, broker=self.broker, spawn=self.spawn)
         self.listener = Listener(
@@ -514,6 +522,7 @@ class Process:
         )
         for work in self.keepers.first_loops():
             self.spawn(work)
+        self.spawn(self.keepers.for_ever(self.chaser.replace_resting_exits))
         if self.watched is not None:
             timekeeper = Timekeeper(
                 engine=self.engine, clock=self.watched, broker=self.broker, moved=self.scheduler.time_moved

@@ -117,6 +117,7 @@ async def run_worker(
     broker = points.around("broker", venue)
     fence = await records.take_lease(account, owner=f"pid {os.getpid()}", machine=lease.machine, boot=lease.boot)
     loop, board = asyncio.get_running_loop(), Board()
+    limits: dict[Symbol, PriceLimits] = {}
     engine: Engine
     scheduler = Scheduler(
         board=board,
@@ -142,9 +143,9 @@ async def run_worker(
         precedence=OrdersFirst(loop, clock.monotonic_s, quiet_s=QUIET_S),
         chase=lambda run: chaser.chase(run),
         is_acknowledged=AcknowledgedFile(folder, account).has,
+        limits=lambda symbol: limits.get(symbol, PriceLimits()),
     )
     chaser = Chaser(engine=engine, clock=clock, broker=broker, spawn=loop.create_task)
-    limits: dict[Symbol, PriceLimits] = {}
     listener = Listener(
         board=board,
         clock=clock,
@@ -177,6 +178,7 @@ async def run_worker(
     )
     await keepers.read_rules()  # before anything could be bought
     tasks = [loop.create_task(work) for work in keepers.first_loops()]
+    tasks.append(loop.create_task(keepers.for_ever(chaser.replace_resting_exits)))
     tasks.append(loop.create_task(_beat(heartbeat.beat, board, clock)))
     if watched is not None:
         timekeeper = Timekeeper(engine=engine, clock=watched, broker=broker, moved=scheduler.time_moved)

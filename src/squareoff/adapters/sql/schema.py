@@ -274,6 +274,8 @@ orders = Table(
     Column("phase", Word(AttemptPhase), nullable=False),
     Column("broker_order_id", Text),
     Column("reason", Prose, nullable=False),
+    Column("limit_price", Exact),  # NULL: at market
+    Column("cancel_asked", Boolean, nullable=False, server_default=false()),
     PrimaryKeyConstraint("run_id", "slot", "number"),
     ForeignKeyConstraint(["run_id", "slot"], ["slots.run_id", "slots.slot"]),
     UniqueConstraint("account", "client_order_id"),

@@ -33,7 +33,11 @@ class InProcessPaperBroker:
         self.on_report = on_report
         self._clock = clock
         self._facts = facts or VenueFacts(
-            idempotency=book.idempotency, request_timeout_s=1.0, quarantine_s=0.0, position_lag_s=0.0
+            idempotency=book.idempotency,
+            request_timeout_s=1.0,
+            quarantine_s=0.0,
+            position_lag_s=0.0,
+            replace_exit_after_s=None,
         )
         self._listeners: list[_Updates] = []
         self._closed = False
