@@ -98,8 +98,9 @@ def _backup(
     file: Annotated[Path | None, typer.Argument(help="Where to. [squareoff-backup-...]", show_default=False)] = None,
 ) -> None:
     config: Config = context.obj
-    if not config.database.exists():
+    if not config.has_database:
         raise BadInput("data", f"there is no database in {config.data}", "there is nothing to back up yet")
+    _refuse_server(config, "pg_dump --format=custom --file=squareoff.dump --dbname={name}, then copy that folder")
     at = datetime.now(UTC)
     target = _target(file, at)
     with _disk_told(target):
@@ -107,6 +108,22 @@ def _backup(
     size = f"{target.stat().st_size:,} bytes"
     typer.echo(f"backed up {config.data} to {target}: {_count(manifest.parts, 'file', 'files')}, {size}")
     typer.echo("Only you may read it. Keep it on another disk.")
+
+
+_PG_RESTORE = (
+    "stop squareoff, pg_restore --clean --if-exists --single-transaction --dbname={name} squareoff.dump, and before "
+    'it is started again psql --dbname={name} --command="UPDATE install SET install_id = '
+    'left(md5(random()::text), 16)", or new orders get the ids of orders that were made after the dump'
+)
+
+
+def _refuse_server(config: Config, instead: str) -> None:
+    """PostgreSQL has its own programs for this, which know it better."""
+    from squareoff import wiring
+
+    if isinstance(config.database, str):
+        name = wiring.database_name(config)
+        raise BadInput("database", f"{config.data} keeps its records in {name}", instead.format(name=name))
 
 
 def _target(file: Path | None, at: datetime) -> Path:
@@ -242,6 +259,7 @@ def _restore(
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
 ) -> None:
     config: Config = context.obj
+    _refuse_server(config, _PG_RESTORE)
     data, at = config.data.resolve(), datetime.now(UTC)  # where a link leads is exchanged, not the link
     with _disk_told(data), ExitStack() as held:
         _hold(data, held)
