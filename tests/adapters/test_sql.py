@@ -424,6 +424,7 @@ async def test_a_line_no_database_takes_costs_only_itself(database: Database, re
     records.write(replace(a_line("odd"), run_id=RunId(2**70)))
     records.write(replace(a_line("when?"), at=datetime(2026, 11, 23, 3, 50)))  # noqa: DTZ001
     records.write(replace(a_line("half a letter \ud83d, a zero \0"), data={"error": ValueError("x"), "type": object}))
+    records.write(replace(a_line("whose?"), account=AccountId("pa\0per")))
     records.write(a_line("after"))
     await records.flush()
     before, odd, no_zone, letters, after = texts(database)

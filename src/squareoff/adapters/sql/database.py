@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from sqlalchemy import inspect, select, text
 from sqlalchemy.engine import Connection, Engine
-from sqlalchemy.exc import DBAPIError, StatementError
+from sqlalchemy.exc import DBAPIError, PendingRollbackError, SQLAlchemyError, StatementError
 
 from squareoff.adapters.sql.kind import READS_ONLY, Kind
 from squareoff.adapters.sql.migrations import HEAD, upgrade
@@ -104,7 +104,7 @@ def savepoint(connection: Connection) -> Iterator[None]:
     try:
         yield
     except DBAPIError:
-        with suppress(DBAPIError):  # the transaction may be gone with its savepoint: that is not the news
+        with suppress(SQLAlchemyError):  # the transaction may be gone with its savepoint: that is not the news
             connection.exec_driver_sql("ROLLBACK TO SAVEPOINT squareoff")
         raise
     except BaseException:
@@ -120,6 +120,8 @@ def answers(kind: Kind) -> Iterator[None]:
         yield
     except DBAPIError as error:
         raise RecordsUnavailable(f"the database {kind.name} {kind.what_is_wrong(error)}") from error
+    except PendingRollbackError as error:
+        raise RecordsUnavailable(f"the database {kind.name} is not there: the connection broke") from error
     except StatementError as error:
         # a value that our own types refused: its maker should see that error, not a database's
         raise error.orig or error from error

@@ -9,6 +9,7 @@ from __future__ import annotations
 import select
 import time
 from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import quote
 
 from sqlalchemy import NullPool, create_engine, event
 from sqlalchemy.engine import Connection, Engine
@@ -45,9 +46,10 @@ class PostgresDatabase:
 
     def __init__(self, address: str) -> None:
         self._parameters = _read(address)
-        host, port, database = (self._parameters.get(key) for key in ("host", "port", "dbname"))
-        place = "" if host is None else host if port is None else f"{host}:{port}"
-        self.name = f"postgresql://{place}/{database}"
+        user, host, port, database = (
+            quote(self._parameters.get(key, ""), safe=",") for key in ("user", "host", "port", "dbname")
+        )
+        self.name = f"postgresql://{user and f'{user}@'}{host}{port and f':{port}'}/{database}"
 
     def engine(self) -> Engine:
         # No pool: the writer keeps its one connection, all others ask seldom and for a moment.
@@ -91,13 +93,15 @@ class PostgresDatabase:
 
     def is_stale(self, connection: Connection) -> bool:
         """A server that ends a connection says so, and that can be seen without asking it."""
-        driver: Any = connection.connection.driver_connection
-        if driver.closed:
+        if connection.invalidated:
             return True
+        driver: Any = connection.connection.driver_connection
         readable, _, _ = select.select([driver.fileno()], [], [], 0)
         return bool(readable)
 
     def is_in_transaction(self, connection: Connection) -> bool:
+        if connection.invalidated:
+            return False
         driver: Any = connection.connection.driver_connection
         return bool(driver.info.transaction_status.name == "INTRANS")
 

@@ -224,10 +224,14 @@ class Writer:
                 self._connection = self._database.connect()
             else:
                 kind.check()
-            for account in self._to_keep - self._kept:
-                if kind.keep_account(self._connection, account, wait=False):
-                    self._kept.add(account)
+            self._keep_accounts(self._connection)
             yield self._connection
+
+    def _keep_accounts(self, connection: Connection) -> None:
+        for account in self._to_keep - self._kept:
+            with transaction(connection, reads_only=True):
+                if self._database.kind.keep_account(connection, account, wait=False):
+                    self._kept.add(account)
 
     def _write_lines(self, connection: Connection) -> None:
         if not self._taken:
