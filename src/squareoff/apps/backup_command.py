@@ -9,6 +9,7 @@ import json
 import os
 import re
 import secrets
+import shlex
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -100,7 +101,7 @@ def _backup(
     config: Config = context.obj
     if not config.has_database:
         raise BadInput("data", f"there is no database in {config.data}", "there is nothing to back up yet")
-    _refuse_server(config, "pg_dump --format=custom --file=squareoff.dump --dbname={name}, then copy that folder")
+    _refuse_server(config, _PG_DUMP)
     at = datetime.now(UTC)
     target = _target(file, at)
     with _disk_told(target):
@@ -110,8 +111,13 @@ def _backup(
     typer.echo("Only you may read it. Keep it on another disk.")
 
 
+_PG_DUMP = (
+    "cp -a {data} squareoff-backup && pg_dump --format=custom --file=squareoff-backup/squareoff.dump --dbname={name}"
+)
+"""The folder first: a stop-loss seen is in the spool until it is in the database."""
 _PG_RESTORE = (
-    "stop squareoff, pg_restore --clean --if-exists --single-transaction --dbname={name} squareoff.dump, and before "
+    "stop squareoff, pg_restore --clean --if-exists --single-transaction --dbname={name} "
+    "squareoff-backup/squareoff.dump, and before "
     'it is started again psql --dbname={name} --command="UPDATE install SET install_id = '
     'left(md5(random()::text), 16)", or new orders get the ids of orders that were made after the dump'
 )
@@ -123,7 +129,11 @@ def _refuse_server(config: Config, instead: str) -> None:
 
     if isinstance(config.database, str):
         name = wiring.database_name(config)
-        raise BadInput("database", f"{config.data} keeps its records in {name}", instead.format(name=name))
+        raise BadInput(
+            "database",
+            f"{config.data} keeps its records in {name}",
+            instead.format(name=name, data=shlex.quote(f"{config.data}")),
+        )
 
 
 def _target(file: Path | None, at: datetime) -> Path:

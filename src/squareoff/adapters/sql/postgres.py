@@ -109,11 +109,11 @@ class PostgresDatabase:
         """A second data folder with the same address, perhaps on another machine, would be a second sender. Of a
         worker that was killed the server may not know yet."""
         ask = f"SELECT pg_try_advisory_lock({_ACCOUNT_LOCKS}, hashtext(%s))"
-        for _ in range(30 if wait else 1):
+        for _ in range(30 if wait else 0):
             if connection.exec_driver_sql(ask, (account,)).scalar():
                 return True
-            time.sleep(0.1 if wait else 0)
-        return False
+            time.sleep(0.1)
+        return bool(connection.exec_driver_sql(ask, (account,)).scalar())
 
     def mark(self, connection: Connection) -> str | None:
         """The number of the transaction, in the history (timeline) it has: another server's numbers are others."""
