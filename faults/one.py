@@ -23,11 +23,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--folder", type=Path, required=True)
     parser.add_argument("--bug", default="")
+    parser.add_argument("--database", default="", help="postgres: instead of the scenario's own")
     given = parser.parse_args(arguments)
     scenario = {each.id: each for each in (*all_scenarios(), *sweep())}[given.id]
     setting = scenario.setting
     if given.bug:
         setting = replace(setting, bug=given.bug)
+    if given.database:
+        setting = replace(setting, database=given.database)
     began_s = time.monotonic()
     problems: list[str] = []
     outcome, out_s, takeover_s = "-", None, None

@@ -154,6 +154,16 @@ def sql_locked(seconds: float) -> Step:
     return lambda stage: stage.lock_database(seconds)
 
 
+def database(what: str) -> Step:
+    """`stop`, `start`, `kill`, `freeze` or `thaw` the PostgreSQL server."""
+
+    def work(stage: Stage) -> None:
+        assert stage.database is not None
+        getattr(stage.database, what)()
+
+    return work
+
+
 def add(name: str, buy_after_s: int) -> Step:
     """One more strategy on the same symbol."""
     return lambda stage: stage.add(name, sell_after_s=stage.setting.sell_after_s, buy_after_s=buy_after_s)
@@ -695,6 +705,79 @@ def clocks() -> Iterator[Scenario]:
     )
 
 
+ON_POSTGRES = Setting(database="postgres")
+
+
+def postgres() -> Iterator[Scenario]:
+    yield Scenario(
+        id="pg-stop",
+        title="PostgreSQL is stopped while holding, and the price falls: out at once, told when it is back",
+        setting=ON_POSTGRES,
+        steps=(bought(), jitter(0.0, 0.5), database("stop"), *AND_FALL, seconds(1), database("start")),
+        expected=AT_ONCE,
+        quick=True,
+    )
+    yield Scenario(
+        id="pg-kill",
+        title="PostgreSQL is killed with -9 at a random moment of the BUY, and is back a second later",
+        setting=ON_POSTGRES,
+        steps=(
+            at(BUY_AFTER_S - 0.1),
+            jitter(0.0, 0.3),
+            database("kill"),
+            seconds(1),
+            database("start"),
+            *HOLD_AND_FALL,
+        ),
+        expected=BY_STOP,
+        quick=True,
+    )
+    yield Scenario(
+        id="pg-freeze",
+        title="PostgreSQL stands still while the price falls",
+        setting=ON_POSTGRES,
+        steps=(bought(), jitter(0.0, 0.5), database("freeze"), *AND_FALL, seconds(1), database("thaw")),
+        expected=AT_ONCE,
+        within_s=30,
+    )
+    yield Scenario(
+        id="pg-freeze-buy",
+        title="PostgreSQL stands still over BUY time and its grace: skipped",
+        setting=ON_POSTGRES,
+        steps=(at(BUY_AFTER_S - 0.5), database("freeze"), seconds(8), database("thaw")),
+        expected=SKIPPED,
+        within_s=30,
+    )
+    yield Scenario(
+        id="pg-both",
+        title="PostgreSQL is stopped while holding and the engine killed: the first one that starts sells",
+        setting=ON_POSTGRES,
+        steps=(
+            bought(),
+            seconds(0.5),
+            database("stop"),
+            kill,
+            died(),
+            fall,
+            seconds(1.5),
+            database("start"),
+            flat(25),
+        ),
+        expected=Expected(ends=("exited_by_sl",), out_within_s=15),
+    )
+    yield Scenario(
+        id="pg-restarts",
+        title="PostgreSQL restarts five times over the day",
+        setting=ON_POSTGRES,
+        steps=(
+            at(BUY_AFTER_S - 0.5),
+            *(database("stop"), database("start"), jitter(0.1, 0.4)) * 5,
+            *HOLD_AND_FALL,
+        ),
+        expected=BY_STOP,
+    )
+
+
 def the_rest() -> Iterator[Scenario]:
     yield Scenario(
         id="56",
@@ -805,7 +888,7 @@ def the_rest() -> Iterator[Scenario]:
 
 
 def all_scenarios() -> tuple[Scenario, ...]:
-    found = (*deaths(), *broker(), *redis_and_sql(), *resting_exits(), *clocks(), *the_rest())
+    found = (*deaths(), *broker(), *redis_and_sql(), *postgres(), *resting_exits(), *clocks(), *the_rest())
     ids = [each.id for each in found]
     if len(set(ids)) != len(ids):
         raise ValueError(f"a scenario's id is used twice: {sorted(i for i in ids if ids.count(i) > 1)}")

@@ -25,10 +25,11 @@ from pathlib import Path
 from typing import IO, Any
 from zoneinfo import ZoneInfo
 
+from faults.postgres import PostgresServer
 from squareoff import wiring
 from squareoff.adapters.brokers.paper.book import Placed, Traded
 from squareoff.adapters.brokers.paper.ledger import LedgerLine, read_ledger
-from squareoff.config import Config
+from squareoff.config import ADDRESS_NAME, Config
 from squareoff.core.definition import read
 from squareoff.core.events import Event
 from squareoff.core.types import Side, StrategyId, UserId
@@ -68,6 +69,8 @@ class Setting:
     """Start a worker that died again."""
     bug: str = ""
     """A seeded bug of `faults.bugs`."""
+    database: str = "sqlite"
+    """Or "postgres": a server of its own, which the steps may stop."""
 
 
 @dataclass
@@ -99,6 +102,7 @@ class Stage:
     _deaths_s: list[float] = field(default_factory=list)
     _ended: threading.Event = field(default_factory=threading.Event)
     _logs: list[IO[bytes]] = field(default_factory=list)
+    database: PostgresServer | None = None
     _broker: subprocess.Popen[bytes] | None = None
     _threads: list[threading.Thread] = field(default_factory=list)
     _lock: threading.RLock = field(default_factory=threading.RLock)
@@ -109,14 +113,24 @@ class Stage:
         self.folder.mkdir(parents=True, exist_ok=True)
         self.config = Config(data=self.folder / "data")
         self.config.make_data_folder()
-        self.store = wiring.open_strategy_store(self.config)
         self.redis = wiring.embedded_redis(self.folder / "redis")
         try:
+            if self.setting.database == "postgres":
+                self._begin_postgres()
+            self.store = wiring.open_strategy_store(self.config)
             self._begin()
         except BaseException:
             self.__exit__()
             raise
         return self
+
+    def _begin_postgres(self) -> None:
+        self.database = PostgresServer()
+        self.database.start()
+        self.database.run("CREATE DATABASE squareoff")
+        address = self.config.data / ADDRESS_NAME
+        address.touch(mode=0o600)
+        address.write_text(self.database.url("squareoff"))
 
     def _begin(self) -> None:
         self._clock_file = self.folder / "clock.json"
@@ -143,6 +157,8 @@ class Stage:
             self.redis.stop()
         with suppress(Exception):
             self.store.close()
+        if self.database is not None:
+            self.database.remove()
         for file in self._logs:
             file.close()
 
@@ -351,7 +367,11 @@ class Stage:
         os.kill(pid, signal.SIGCONT)
 
     def lock_database(self, seconds: float) -> None:
-        """Somebody else holds SQLite's write lock."""
+        """Somebody else holds SQLite's write lock, or PostgreSQL's tables."""
+        if self.database is not None:
+            hold = f"BEGIN; LOCK TABLE leases, runs, journal; SELECT pg_sleep({seconds}); ROLLBACK"
+            self.database.run(hold, "squareoff")
+            return
         connection = sqlite3.connect(self.config.data / "squareoff.db", timeout=10, isolation_level=None)
         connection.execute("BEGIN IMMEDIATE")
         time.sleep(seconds)

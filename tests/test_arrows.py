@@ -40,6 +40,8 @@ READS_TIME = {
     "adapters/lease.py": "draws the machine's id once",
     "adapters/brokers/paper/accounts.py": "draws an account's access token once",
     "adapters/sql/database.py": "draws the installation's id once",
+    "adapters/sql/postgres.py": "asks again whether another process has ended: no trading time is involved",
+    "adapters/sql/impatient.py": "how long a server says nothing: no trading time is involved",
     "adapters/alerts/": "threads that pause, and signs of life for people outside: no trading time is involved",
     "wiring/alerts.py": "a test alert bears the time of the person who asks for it",
     "faults.py": "waits where a test asks for a delay: nothing is decided by it",

@@ -1,7 +1,11 @@
-"""Settings: where the data is, and which Redis. From options, then the environment, then what is usual here."""
+"""Settings: where the data is, and which Redis. From options, then the environment, then what is usual here.
+
+Which database stands in the data folder itself: whoever names the folder means its database, in every shell.
+"""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +16,7 @@ DATA_VARIABLE = "SQUAREOFF_DATA"
 REDIS_VARIABLE = "SQUAREOFF_REDIS_URL"
 TOKEN_VARIABLE = "SQUAREOFF_BROKER_TOKEN"
 """Of a worker's account: how `up` hands it over."""
+ADDRESS_NAME = "database.url"
 _REDIS_SCHEMES = ("redis://", "rediss://", "unix://")
 
 
@@ -25,8 +30,27 @@ class Config:
     """Where this system keeps logs; None: in the data folder, which somebody chose."""
 
     @property
-    def database(self) -> Path:
+    def database(self) -> Path | str:
+        """SQLite's file in the data folder, or the PostgreSQL address that stands in the file `database.url` there.
+        The address may hold a password: it is for `Database.open` alone.
+
+        Raises BadInput: the file cannot be used, or there are two databases."""
+        address = _read_address(self.data / ADDRESS_NAME)
+        if address is None:
+            return self.sqlite_file
+        if self.sqlite_file.exists():  # one of them would be silent about what it holds
+            what = f"{self.data} has both {self.sqlite_file.name} and {ADDRESS_NAME}: which one counts?"
+            raise BadInput("database", what, "see what the first one holds, then move one of them away")
+        return address
+
+    @property
+    def sqlite_file(self) -> Path:
         return self.data / "squareoff.db"
+
+    @property
+    def has_database(self) -> bool:
+        """Whether there is something to look at. Raises BadInput."""
+        return isinstance(self.database, str) or self.sqlite_file.exists()
 
     @property
     def reference(self) -> Path:
@@ -98,6 +122,24 @@ def _redis_url(given: str | None, environ: Mapping[str, str]) -> str | None:
         # the address may carry a password: it is not repeated here
         raise BadInput("redis_url", "is not the address of a Redis", "write it like redis://localhost:6379/0")
     return url
+
+
+def _read_address(file: Path) -> str | None:
+    """The first line. None: there is no such file. Only its owner may read it: it may hold a password."""
+    try:
+        with file.open(encoding="utf-8") as opened:
+            address = opened.readline().strip()
+            mode = os.fstat(opened.fileno()).st_mode
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        why = getattr(error, "strerror", None) or "it is not UTF-8 text"
+        raise BadInput("database", f"{file} cannot be read: {why}", "correct it, or remove it to use SQLite") from None
+    if not address:
+        raise BadInput("database", f"{file} is empty", "write the address into it, or remove it to use SQLite")
+    if mode & 0o077:
+        raise BadInput("database", f"{file} may hold a password, and others may read it", f"chmod 600 {file}")
+    return address
 
 
 def _not_usable(folder: Path, error: Exception) -> BadInput:

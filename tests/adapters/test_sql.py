@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
 import signal
 import sqlite3
 import subprocess
@@ -21,15 +22,18 @@ from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
+from faults.postgres import PostgresServer
 from sqlalchemy import event, insert
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.schema import CreateIndex, CreateTable
 
 from squareoff.adapters.sql import database as database_module
 from squareoff.adapters.sql import rows, schema
+from squareoff.adapters.sql import sqlite as sqlite_module
 from squareoff.adapters.sql.database import Database
 from squareoff.adapters.sql.migrations import HEAD
 from squareoff.adapters.sql.records import SqlRecords
+from squareoff.adapters.sql.sqlite import SqliteFile
 from squareoff.adapters.sql.strategies import StrategyStore
 from squareoff.core.limits import AccountRules
 from squareoff.core.machine import State
@@ -50,7 +54,16 @@ def path(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def database(path: Path) -> Iterator[Database]:
+def database(where: Path | str) -> Iterator[Database]:
+    """On both kinds; what is only true of SQLite's file takes `sqlite`."""
+    opened = Database.open(where)
+    StrategyStore(opened).add_account(PAPER, broker="paper")
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def sqlite(path: Path) -> Iterator[Database]:
     opened = Database.open(path)
     StrategyStore(opened).add_account(PAPER, broker="paper")
     yield opened
@@ -135,8 +148,18 @@ def counted_commits(database: Database) -> Iterator[list[int]]:
 # --- the file and its versions ---
 
 
-def test_a_new_file_has_exactly_the_tables_the_code_means(database: Database) -> None:
-    with database.engine.connect() as connection:
+@pytest.fixture(params=["sqlite", "postgresql"])
+def new_database(request: pytest.FixtureRequest, path: Path) -> Path | str:
+    """Without any tables."""
+    if request.param == "sqlite":
+        return path
+    server: PostgresServer = request.getfixturevalue("postgres")
+    server.run(name := f"CREATE DATABASE new_{secrets.token_hex(4)}")
+    return server.url(name.rpartition(" ")[2])
+
+
+def test_a_new_database_has_exactly_the_tables_the_code_means(new_database: Path | str) -> None:
+    with closing(Database.open(new_database)) as database, database.engine.connect() as connection:
         context = MigrationContext.configure(connection, opts={"compare_type": True})
         assert compare_metadata(context, schema.metadata) == []
 
@@ -147,18 +170,18 @@ def test_the_version_the_code_names_is_that_of_the_newest_migration() -> None:
     assert ScriptDirectory.from_config(config).get_heads() == [HEAD]
 
 
-def test_a_new_file_is_kept_from_other_users_of_the_machine(database: Database, path: Path) -> None:
+def test_a_new_file_is_kept_from_other_users_of_the_machine(sqlite: Database, path: Path) -> None:
     assert path.stat().st_mode & 0o777 == 0o600
 
 
-def test_an_installation_keeps_its_id_for_life(path: Path) -> None:
-    with closing(Database.open(path)) as first, closing(Database.open(path)) as second:
+def test_an_installation_keeps_its_id_for_life(where: Path | str) -> None:
+    with closing(Database.open(where)) as first, closing(Database.open(where)) as second:
         assert first.install_id == second.install_id
         assert len(first.install_id) == 16
 
 
-def test_a_commit_is_on_the_disk_before_anyone_is_told(database: Database) -> None:
-    with database.engine.connect() as connection:
+def test_a_commit_is_on_the_disk_before_anyone_is_told(sqlite: Database) -> None:
+    with sqlite.engine.connect() as connection:
         told = {
             name: connection.exec_driver_sql(f"PRAGMA {name}").scalar()
             for name in ("journal_mode", "synchronous", "foreign_keys", "busy_timeout")
@@ -176,7 +199,7 @@ def test_a_file_of_a_newer_squareoff_is_refused_and_not_touched(path: Path) -> N
         Database.open(path)
     assert str(refused.value) == (
         f"database: {path} was written by a newer squareoff (database version 9999, this one knows up to {HEAD}); "
-        "install the newer squareoff, or name another file; nothing was changed"
+        "install the newer squareoff, or name another one; nothing was changed"
     )
     assert path.read_bytes() == before
     assert list(path.parent.iterdir()) == [path]
@@ -252,13 +275,13 @@ def as_version_0001_had_it(path: Path) -> None:
 
 
 @pytest.mark.processes
-def test_processes_that_open_a_new_file_at_once_agree_on_it(path: Path) -> None:
+def test_processes_that_open_a_new_database_at_once_agree_on_it(new_database: Path | str) -> None:
     script = """
-        database = Database.open(Path(sys.argv[1]))
+        database = Database.open(where(sys.argv[1]))
         print(database.install_id)
         database.close()
     """
-    processes = [child(script, path) for _ in range(4)]
+    processes = [child(script, new_database) for _ in range(4)]
     told = [process.communicate(timeout=60)[0].strip() for process in processes]
     assert [process.returncode for process in processes] == [0] * 4
     assert len(set(told)) == 1
@@ -378,10 +401,11 @@ async def test_one_that_fails_takes_no_other_with_it(database: Database, records
 @contextmanager
 def held_up(database: Database) -> Iterator[None]:
     """Another process writes: what is asked meanwhile waits, and is then done together."""
-    with closing(sqlite3.connect(database.path, isolation_level=None)) as other:
-        other.execute("BEGIN IMMEDIATE")
+    kind = database.kind
+    with database.engine.connect() as other, other.begin():  # SQLite's is BEGIN IMMEDIATE
+        if not isinstance(kind, SqliteFile):
+            other.exec_driver_sql("LOCK TABLE leases, install, journal IN EXCLUSIVE MODE")
         yield
-        other.execute("ROLLBACK")
 
 
 async def test_who_stops_waiting_does_not_stop_the_work(database: Database, records: SqlRecords) -> None:
@@ -401,6 +425,7 @@ async def test_a_line_no_database_takes_costs_only_itself(database: Database, re
     records.write(replace(a_line("odd"), run_id=RunId(2**70)))
     records.write(replace(a_line("when?"), at=datetime(2026, 11, 23, 3, 50)))  # noqa: DTZ001
     records.write(replace(a_line("half a letter \ud83d, a zero \0"), data={"error": ValueError("x"), "type": object}))
+    records.write(replace(a_line("whose?"), account=AccountId("pa\0per")))
     records.write(a_line("after"))
     await records.flush()
     before, odd, no_zone, letters, after = texts(database)
@@ -424,7 +449,7 @@ def failing_commits(database: Database, *, done: bool, times: int = 1) -> Iterat
         left[0] -= 1
         if done:
             real(connection)
-        raise sqlite3.OperationalError("disk I/O error")
+        raise dialect.loaded_dbapi.OperationalError("disk I/O error")
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(dialect, "do_commit", do_commit)
@@ -477,7 +502,7 @@ async def test_a_line_survives_a_commit_that_fails(database: Database, records: 
     assert (texts(database), records.backlog) == (["kept"], 0)
 
 
-async def test_a_full_disk_is_told_as_such_and_is_over_when_there_is_room(database: Database) -> None:
+async def test_a_full_disk_is_told_as_such_and_is_over_when_there_is_room(sqlite: Database) -> None:
     limit = [0]
 
     def few_pages(connection: Any, record: object) -> None:
@@ -486,14 +511,14 @@ async def test_a_full_disk_is_told_as_such_and_is_over_when_there_is_room(databa
     def too_much(connection: Any) -> None:
         connection.execute(insert(schema.journal), rows.journal_values(a_line("z" * 100_000)))
 
-    with database.engine.connect() as connection:
+    with sqlite.engine.connect() as connection:
         limit[0] = int(connection.exec_driver_sql("PRAGMA page_count").scalar() or 0) + 10
-    event.listen(database.engine, "connect", few_pages)
-    records = SqlRecords(database)
+    event.listen(sqlite.engine, "connect", few_pages)
+    records = SqlRecords(sqlite)
     try:
         fence = await lease(records)
-        run = await a_ready_run(database, records, fence)
-        with held_up(database):
+        run = await a_ready_run(sqlite, records, fence)
+        with held_up(sqlite):
             first = asyncio.ensure_future(records.next_run_id())
             await asyncio.sleep(0.1)
             small = replace(run, version=1)
@@ -501,25 +526,25 @@ async def test_a_full_disk_is_told_as_such_and_is_over_when_there_is_room(databa
             await asyncio.sleep(0.1)
         assert await first == run.plan.run_id + 1
         assert [type(answer) for answer in await both] == [RecordsUnavailable, RecordsUnavailable]
-        assert StrategyStore(database).run(run.plan.run_id) == run, "SQLite itself had taken both back"
+        assert StrategyStore(sqlite).run(run.plan.run_id) == run, "SQLite itself had taken both back"
         records.write(a_line("x" * 100_000))
         with pytest.raises(RecordsUnavailable, match="cannot grow: the disk is full; free some space"):
             await records.flush()
         with pytest.raises(RecordsUnavailable, match="the disk is full"):
             await records.save(replace(run, detail="y" * 100_000, version=1), fence)
         assert records.backlog == 1
-        assert StrategyStore(database).run(run.plan.run_id) == run
+        assert StrategyStore(sqlite).run(run.plan.run_id) == run
         limit[0] = 0
         await records.save(replace(run, version=2), fence)
         await records.flush()
         assert records.backlog == 0
-        assert len(texts(database)) == 1
+        assert len(texts(sqlite)) == 1
     finally:
         await records.close()
 
 
 async def test_a_lock_held_too_long_is_told_as_such(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(database_module, "BUSY_TIMEOUT_S", 0.1)
+    monkeypatch.setattr(sqlite_module, "BUSY_TIMEOUT_S", 0.1)
     with closing(Database.open(path)) as database, closing(sqlite3.connect(path, isolation_level=None)) as other:
         records = SqlRecords(database)
         other.execute("BEGIN IMMEDIATE")
@@ -538,26 +563,28 @@ async def test_the_write_of_another_process_is_waited_for(database: Database, re
     assert await asked == 1
 
 
-async def test_a_file_replaced_under_us_is_noticed(database: Database, records: SqlRecords, path: Path) -> None:
+async def test_a_file_replaced_under_us_is_noticed(sqlite: Database, path: Path) -> None:
+    records = SqlRecords(sqlite)
     assert await records.next_run_id() == 1
     moved = path.rename(path.with_suffix(".moved"))  # noqa: ASYNC240
     with pytest.raises(RecordsUnavailable, match="was deleted or replaced"):
         await records.next_run_id()
     with pytest.raises(RecordsUnavailable, match="was deleted or replaced"):
-        StrategyStore(database).list()
+        StrategyStore(sqlite).list()
     assert not path.exists()  # noqa: ASYNC240
     moved.rename(path)
     assert await records.next_run_id() == 2
+    await records.close()
 
 
 @pytest.mark.processes
 @pytest.mark.parametrize("lines_before_the_kill", [1, 3, 10, 30, 31])
 def test_a_killed_worker_loses_nothing_it_was_told_is_safe(
-    database: Database, path: Path, lines_before_the_kill: int
+    database: Database, where: Path | str, lines_before_the_kill: int
 ) -> None:
     """Each version of the run has as many fills as its number, so half a transaction would show."""
     strategy_id = StrategyStore(database).add(a_strategy("infy")).id
-    process = child(KEEP_SAVING, path, strategy_id)
+    process = child(KEEP_SAVING, where, strategy_id)
     assert process.stdout is not None
     flushed = [int(process.stdout.readline()) for _ in range(lines_before_the_kill)][-1]
     process.send_signal(signal.SIGKILL)
@@ -572,7 +599,7 @@ def test_a_killed_worker_loses_nothing_it_was_told_is_safe(
 
 KEEP_SAVING = """
     async def main():
-        database = Database.open(Path(sys.argv[1]))
+        database = Database.open(where(sys.argv[1]))
         records = SqlRecords(database)
         fence = await records.take_lease(PAPER, owner="w", machine="m", boot="b")
         run_id = await records.next_run_id()
@@ -599,11 +626,11 @@ KEEP_SAVING = """
 
 @pytest.mark.processes
 async def test_two_processes_that_fight_for_an_account_get_one_licence_each_run(
-    database: Database, records: SqlRecords, path: Path
+    database: Database, records: SqlRecords, where: Path | str
 ) -> None:
     fence = await lease(records)
     started = [await a_ready_run(database, records, fence, name=f"infy {number}") for number in range(25)]
-    processes = [child(FIGHT, path) for _ in range(2)]
+    processes = [child(FIGHT, where) for _ in range(2)]
     for process in processes:
         assert stdout(process).readline() == "here\n"
     for process in processes:
@@ -618,7 +645,7 @@ async def test_two_processes_that_fight_for_an_account_get_one_licence_each_run(
 
 FIGHT = """
     async def main():
-        database = Database.open(Path(sys.argv[1]))
+        database = Database.open(where(sys.argv[1]))
         records = SqlRecords(database)
         runs = await records.open_runs(PAPER)
         print("here", flush=True)
@@ -660,6 +687,9 @@ from squareoff.errors import FenceLost
 from squareoff.ports import JournalEntry, JournalKind
 
 PAPER, NOW = "paper", datetime(2026, 11, 23, 3, 50, tzinfo=UTC)
+
+def where(text):
+    return text if "://" in text else Path(text)
 
 def a_line(text):
     return JournalEntry(at=NOW, account=PAPER, kind=JournalKind.NOTE, text=text)

@@ -43,8 +43,8 @@ INFY = Strategy(
 
 
 @pytest.fixture
-def database(tmp_path: Path) -> Iterator[Database]:
-    opened = Database.open(tmp_path / "squareoff.sqlite3")
+def database(where: Path | str) -> Iterator[Database]:
+    opened = Database.open(where)
     yield opened
     opened.close()
 

@@ -472,7 +472,7 @@ def test_a_database_of_a_newer_version_is_refused_and_left_alone(squareoff: Squa
         assert (answer.status, answer.output) == (2, "")
         says = f"squareoff: database: {database} was written by a newer squareoff (database version 9999, this one "
         assert answer.errors.startswith(says)
-        assert answer.errors.endswith("install the newer squareoff, or name another file; nothing was changed\n")
+        assert answer.errors.endswith("install the newer squareoff, or name another one; nothing was changed\n")
     assert database.read_bytes() == before
 
 

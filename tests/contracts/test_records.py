@@ -156,7 +156,14 @@ def a_line(text: str = "BUY time has come", **changes: Any) -> JournalEntry:
     )
 
 
-@pytest.fixture(params=["memory", "sqlite"])
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> Path | str:
+    if request.param == "sqlite":
+        return tmp_path / "squareoff.sqlite3"
+    make: Callable[[], str] = request.getfixturevalue("new_postgres")
+    return make()
+
+
+@pytest.fixture(params=["memory", "sqlite", "postgresql"])
 async def world(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[World]:
     if request.param == "memory":
         memory = MemoryRecords()
@@ -169,7 +176,7 @@ async def world(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator
             take_back=memory.take_back_start,
         )
         return
-    database = Database.open(tmp_path / "squareoff.sqlite3")
+    database = Database.open(place(request, tmp_path))
     store = StrategyStore(database)
     for account in (PAPER, OTHER):
         store.add_account(account, broker="paper")
@@ -563,13 +570,13 @@ ANOTHER_FILL = Fill(trade_id=TradeId("\t another"), qty=Decimal(1), price=Decima
 class StoredRuns:
     """One loop and one record for all examples: hypothesis drives plain functions."""
 
-    def __init__(self, kind: str, tmp_path: Path) -> None:
+    def __init__(self, where: Path | str | None) -> None:
         self._loop = asyncio.Runner()
         self._store: StrategyStore | None = None
         self._database: Database | None = None
         self._records: RecordsAndJournal = MemoryRecords()
-        if kind == "sqlite":
-            self._database = Database.open(tmp_path / "runs.sqlite3")
+        if where is not None:
+            self._database = Database.open(where)
             self._records = SqlRecords(self._database)
             self._store = StrategyStore(self._database)
             self._store.add_account(PAPER, broker="paper")
@@ -606,9 +613,9 @@ class StoredRuns:
             self._database.close()
 
 
-@pytest.fixture(params=["memory", "sqlite"])
+@pytest.fixture(params=["memory", "sqlite", "postgresql"])
 def stored_runs(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[StoredRuns]:
-    runs = StoredRuns(request.param, tmp_path)
+    runs = StoredRuns(None if request.param == "memory" else place(request, tmp_path))
     yield runs
     runs.close()
 

@@ -9,6 +9,7 @@ import json
 import os
 import re
 import secrets
+import shlex
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -98,8 +99,9 @@ def _backup(
     file: Annotated[Path | None, typer.Argument(help="Where to. [squareoff-backup-...]", show_default=False)] = None,
 ) -> None:
     config: Config = context.obj
-    if not config.database.exists():
+    if not config.has_database:
         raise BadInput("data", f"there is no database in {config.data}", "there is nothing to back up yet")
+    _refuse_server(config, _PG_DUMP)
     at = datetime.now(UTC)
     target = _target(file, at)
     with _disk_told(target):
@@ -107,6 +109,31 @@ def _backup(
     size = f"{target.stat().st_size:,} bytes"
     typer.echo(f"backed up {config.data} to {target}: {_count(manifest.parts, 'file', 'files')}, {size}")
     typer.echo("Only you may read it. Keep it on another disk.")
+
+
+_PG_DUMP = (
+    "cp -a {data} squareoff-backup && pg_dump --format=custom --file=squareoff-backup/squareoff.dump --dbname={name}"
+)
+"""The folder first: a stop-loss seen is in the spool until it is in the database."""
+_PG_RESTORE = (
+    "stop squareoff, pg_restore --clean --if-exists --single-transaction --dbname={name} "
+    "squareoff-backup/squareoff.dump, and before "
+    'it is started again psql --dbname={name} --command="UPDATE install SET install_id = '
+    'left(md5(random()::text), 16)", or new orders get the ids of orders that were made after the dump'
+)
+
+
+def _refuse_server(config: Config, instead: str) -> None:
+    """PostgreSQL has its own programs for this, which know it better."""
+    from squareoff import wiring
+
+    if isinstance(config.database, str):
+        name = wiring.database_name(config)
+        raise BadInput(
+            "database",
+            f"{config.data} keeps its records in {name}",
+            instead.format(name=name, data=shlex.quote(f"{config.data}")),
+        )
 
 
 def _target(file: Path | None, at: datetime) -> Path:
@@ -242,6 +269,7 @@ def _restore(
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
 ) -> None:
     config: Config = context.obj
+    _refuse_server(config, _PG_RESTORE)
     data, at = config.data.resolve(), datetime.now(UTC)  # where a link leads is exchanged, not the link
     with _disk_told(data), ExitStack() as held:
         _hold(data, held)

@@ -151,7 +151,7 @@ def _settings(
 
 
 def _check_demo_ran(config: Config) -> None:
-    if not config.database.exists():
+    if not config.sqlite_file.exists():
         raise BadInput("demo", f"there is no demo in {config.data}", "run `squareoff demo` first")
 
 

@@ -71,7 +71,7 @@ def _names(context: typer.Context) -> list[str]:
 
     options = context.find_root().params
     config = load_config(os.environ, data=options.get("data"), demo=bool(options.get("demo")))
-    if not config.database.exists():
+    if not config.has_database:
         return []
     store = wiring.open_strategy_store(config)
     try:

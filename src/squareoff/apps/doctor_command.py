@@ -127,7 +127,7 @@ def _setup(
     yield Finding("package", OK, f"squareoff {__version__}")
     yield _data_folder(config.data)
     yield _disk(here)
-    yield _asked("database", here.sql, "put back a backup: squareoff restore FILE")
+    yield _asked("database", here.sql, _database_mend(config))
     yield _redis(here)
     yield _time_zones()
     yield _uvloop()
@@ -142,6 +142,14 @@ def _asked(name: str, answer: Answer, mend: str) -> Finding:
     if answer.ok is False:
         return Finding(name, WRONG, answer.text, mend)
     return Finding(name, OK, answer.text)
+
+
+def _database_mend(config: Config) -> str:
+    try:
+        on_server = isinstance(config.database, str)
+    except BadInput:
+        return "see docs/postgres.md"
+    return "start the server, or correct database.url" if on_server else "put back a backup: squareoff restore FILE"
 
 
 def _data_folder(data: Path) -> Finding:

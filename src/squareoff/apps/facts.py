@@ -130,7 +130,7 @@ def look_around(config: Config) -> Machine:
     if wrong:
         why["alert_channels"] = wrong
     return Machine(
-        sql=_sql(config.database),
+        sql=_sql(config),
         redis=_redis(redis_url),
         redis_url=redis_url,
         broker=_ask_broker(running, _tokens(config)),
@@ -178,15 +178,18 @@ def _market(here: Machine, strategy: Strategy, now: datetime) -> tuple[Session |
         return str(error), instrument
 
 
-def _sql(database: Path) -> Answer:
+def _sql(config: Config) -> Answer:
     from squareoff import wiring
 
-    if not database.exists():
-        return Answer(text="no database yet: the first strategy makes it")
-    found = wiring.database_look(database)
+    try:
+        if not config.has_database:
+            return Answer(text="no database yet: the first strategy makes it")
+        found = wiring.database_look(config.database)
+    except BadInput as error:
+        return Answer(ok=False, text=str(error))
     if found.wrong is not None:
-        return Answer(ok=False, text=f"the database {database} {found.wrong}")
-    return Answer(ok=True, text=f"whole, can be written, version {found.version}")
+        return Answer(ok=False, text=f"the database {found.name} {found.wrong}")
+    return Answer(ok=True, text=f"{found.right}, version {found.version}")
 
 
 def _redis(redis_url: str | None) -> Answer:

@@ -149,7 +149,7 @@ def _held(config: Config) -> list[Run] | None:
 
     try:
         return holding(config)
-    except RecordsUnavailable:
+    except (RecordsUnavailable, BadInput):  # `database.url` may be wrong, or the database a newer squareoff's
         return None
 
 
@@ -384,7 +384,12 @@ def _row(run: Run) -> dict[str, Any]:
 def _store(config: Config) -> Iterator[Any]:
     from squareoff import wiring
 
-    store = wiring.open_strategy_store(config)
+    try:
+        store = wiring.open_strategy_store(config)
+    except BadInput as error:
+        if error.field != "database":
+            raise
+        raise RecordsUnavailable(str(error)) from error  # a wrong address must not keep the switch from working
     try:
         yield store
     finally:

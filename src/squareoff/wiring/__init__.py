@@ -241,11 +241,19 @@ def now(config: Config) -> datetime:
 # ------------------------------------------------------------------ looking at the set-up; backups
 
 
-def database_look(path: Path) -> DatabaseLook:
-    """Whether the database in the file `path` is ours, whole and can be written; it is not changed."""
-    from squareoff.adapters.sql.backup import look
+def database_look(where: Path | str) -> DatabaseLook:
+    """Whether the database in the file, or at the address, `where` is ours, whole and can be written; it is not
+    changed. Raises BadInput: an address that is none."""
+    from squareoff.adapters.sql.backup import look, look_at_server
 
-    return look(path)
+    return look(where) if isinstance(where, Path) else look_at_server(where)
+
+
+def database_name(config: Config) -> str:
+    """For people: without the password. Raises BadInput."""
+    from squareoff.adapters.sql.database import kind_of
+
+    return kind_of(config.database).name
 
 
 def newest_database_version() -> str:

@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from squareoff.core.strategy import Plan, Strategy
     from squareoff.mornings import Mornings, Told
 
-DATABASE_NAME = "squareoff.db"
 REDIS_TIMEOUT_S = 0.25
 """How long a Redis that hangs is waited for. Exits do not wait for it at all."""
 
@@ -105,7 +104,8 @@ async def run_worker(
     clock, watched = _clock(settings, memory=folder / f"{account}.clock", boot=held.boot)
     alerts = open_alerts(settings.data, now=clock.now, account=account)
     heartbeat = open_heartbeat(settings.data, alerts, account=account)
-    database = Database.open(settings.data / DATABASE_NAME)
+    config = Config(data=settings.data)
+    database = Database.open(config.database)
     sql = SqlRecords(database)
     records, journal = points.around("records", sql), points.around("journal", sql)
     file = FileSpool(folder / f"{account}.spool", lease.machine, lease.boot)
@@ -115,6 +115,7 @@ async def run_worker(
     facts = replace(FACTS, request_timeout_s=settings.request_timeout_s, quarantine_s=settings.quarantine_s)
     venue = PaperBroker(settings.broker_url, token=settings.token, facts=facts, on_written=points.when_written())
     broker = points.around("broker", venue)
+    await sql.keep_account(account)
     fence = await records.take_lease(account, owner=f"pid {os.getpid()}", machine=lease.machine, boot=lease.boot)
     loop, board = asyncio.get_running_loop(), Board()
     limits: dict[Symbol, PriceLimits] = {}
@@ -163,7 +164,6 @@ async def run_worker(
         listener=listener,
         dice=throw,
     )
-    config = Config(data=settings.data)
     planner = RunPlanner(account, StrategyStore(database), records, config, limits)
     keepers = Keepers(
         engine=engine,

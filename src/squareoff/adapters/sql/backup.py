@@ -13,12 +13,13 @@ from typing import Final
 
 from sqlalchemy import insert, select, update
 
-from squareoff.adapters.sql.database import BUSY_TIMEOUT_S, Database, answers
+from squareoff.adapters.sql.database import Database, answers, check_version, kind_of, transaction
 from squareoff.adapters.sql.migrations import HEAD
 from squareoff.adapters.sql.rows import journal_values
 from squareoff.adapters.sql.schema import accounts, install, journal
+from squareoff.adapters.sql.sqlite import BUSY_TIMEOUT_S
 from squareoff.core.types import AccountId
-from squareoff.errors import RecordsUnavailable
+from squareoff.errors import BadInput, RecordsUnavailable
 from squareoff.ports import JournalEntry, JournalKind
 
 NEWEST_VERSION: Final = HEAD
@@ -28,10 +29,13 @@ _DAMAGES_SHOWN: Final = 3
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DatabaseLook:
-    """`version`: four digits, "" where none could be read. `wrong` None: it is ours, whole and not newer than we."""
+    """`version`: four digits, "" where none could be read. `wrong` None: it is ours, not newer than we, and as far as
+    `right` says."""
 
     version: str
     wrong: str | None = None
+    name: str = ""
+    right: str = "whole, can be written"
 
 
 def look(path: Path, *, writable: bool = True) -> DatabaseLook:
@@ -43,15 +47,32 @@ def look(path: Path, *, writable: bool = True) -> DatabaseLook:
         with _opened(path) as connection:
             version = _version(connection)
             if wrong := _what_is_wrong(connection, version, check="quick_check"):
-                return DatabaseLook(version=version, wrong=wrong)
+                return DatabaseLook(version=version, wrong=wrong, name=str(path))
             if writable:
                 connection.execute("BEGIN IMMEDIATE")
                 connection.execute("ROLLBACK")
-            return DatabaseLook(version=version)
+            return DatabaseLook(version=version, name=str(path))
     except sqlite3.Error as error:
-        return DatabaseLook(version="", wrong=_words(error))
+        return DatabaseLook(version="", wrong=_words(error), name=str(path))
     except OSError as error:
-        return DatabaseLook(version="", wrong=error.strerror or str(error))
+        return DatabaseLook(version="", wrong=error.strerror or str(error), name=str(path))
+
+
+def look_at_server(address: str) -> DatabaseLook:
+    """The same of a PostgreSQL database; whether it is whole is the server's care. Raises BadInput."""
+    kind = kind_of(address)
+    engine = kind.engine()
+    try:
+        with answers(kind), engine.connect() as connection:
+            with transaction(connection, reads_only=True):
+                version = check_version(connection, kind)
+            with transaction(connection):
+                kind.hold_write(connection)
+        return DatabaseLook(version=version or "none yet", name=kind.name, right="answers, can be written")
+    except (RecordsUnavailable, BadInput) as error:
+        return DatabaseLook(version="", wrong=f"cannot be used: {error}", name=kind.name)
+    finally:
+        engine.dispose()
 
 
 def copy_database(source: Path, target: Path) -> DatabaseLook:
@@ -93,7 +114,7 @@ def put_to_use(path: Path, *, install_id: str, at: datetime, text: str) -> None:
     """
     database = Database.open(path)
     try:
-        with answers(path), database.write() as connection:
+        with database.write() as connection:
             connection.execute(update(install).values(install_id=install_id))
             for account in connection.execute(select(accounts.c.id).order_by(accounts.c.id)).scalars().all():
                 entry = JournalEntry(at=at, account=AccountId(account), kind=JournalKind.NOTE, text=text)

@@ -6,9 +6,9 @@ import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
-from typing import TypeVar
+from typing import Any, TypeVar
 
-from sqlalchemy import ColumnElement, and_, bindparam, exists, func, insert, select, update
+from sqlalchemy import ColumnElement, Select, and_, bindparam, exists, func, insert, select, update
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import IntegrityError
 
@@ -28,7 +28,7 @@ from squareoff.core.limits import AccountRules, DayTotals, Level
 from squareoff.core.orders import SlotPhase
 from squareoff.core.run import Run
 from squareoff.core.types import AccountId, Fence, RunId, SlotName
-from squareoff.errors import BadInput, FenceLost, RecordsUnavailable
+from squareoff.errors import AlreadyRunning, BadInput, FenceLost, RecordsUnavailable
 from squareoff.ports import JournalEntry, WishRecord
 
 T = TypeVar("T")
@@ -53,6 +53,21 @@ class SqlRecords:
     @property
     def install_id(self) -> str:
         return self._database.install_id
+
+    async def keep_account(self, account: AccountId) -> None:
+        """Let nobody else on this database work `account`, from another data folder or machine, until we are closed.
+        A database that was away is told so again. Raises AlreadyRunning."""
+
+        def work(connection: Connection) -> None:
+            if not self._database.kind.keep_account(connection, account, wait=True):
+                owner = connection.execute(select(leases.c.owner).where(leases.c.account == account)).scalar()
+                raise AlreadyRunning(
+                    f"account {account} is worked by {owner or 'another process'} already, from another data folder "
+                    f"or machine, in the database {self._database.kind.name}; give each folder a database of its own"
+                )
+            self._writer.keep_account(account)
+
+        await self._write(work)
 
     async def take_lease(self, account: AccountId, *, owner: str, machine: str, boot: str) -> Fence:
         def work(connection: Connection) -> Fence:
@@ -90,6 +105,8 @@ class SqlRecords:
                 with connection.begin_nested():
                     insert_run(connection, run)
             except IntegrityError as error:  # PostgreSQL: two starts at the same instant
+                if _stored(connection, run, fence) is not None:
+                    return  # and the first was ours, its COMMIT done only now
                 for earlier in load_runs(connection, others):
                     raise refuse_start(earlier) from error
                 raise
@@ -181,14 +198,16 @@ class SqlRecords:
             if asked_before and _is_ours(connection, run):
                 return True
             if phase is SlotPhase.INTENT:
-                refuse_entry(_rules(connection, run.plan.account))
-            if stored.version > run.version or not _move_entry(connection, run, fence, phase):
+                refuse_entry(_rules(connection, run.plan.account, _RULES_UNTIL_COMMIT))
+            if stored.version > run.version:
                 return False
+            if not _move_entry(connection, run, fence, phase):
+                return asked_before and _is_ours(connection, run)  # PostgreSQL: our COMMIT was done only now
             update_run(connection, run)
             return True
 
         def recheck(connection: Connection) -> bool:
-            _check_fence(connection, run.plan.account, fence)
+            _check_fence(connection, run.plan.account, fence, until_commit=False)
             if _is_ours(connection, run):
                 return True
             raise RecordsUnavailable(f"the entry of run {run.plan.run_id} was not decided: the COMMIT failed")
@@ -237,8 +256,12 @@ def _known(stored: _Stored | None, run: Run) -> _Stored:
 _RULES = select(accounts).where(accounts.c.id == bindparam("of_account"))
 
 
-def _rules(connection: Connection, account: AccountId) -> AccountRules:
-    return rules_from(connection.execute(_RULES, {"of_account": account}).mappings().one())
+_RULES_UNTIL_COMMIT = _RULES.with_for_update(read=True)
+"""A kill switch that is pressed waits for the licences that were given before it, and no later one is given."""
+
+
+def _rules(connection: Connection, account: AccountId, query: Select[Any] = _RULES) -> AccountRules:
+    return rules_from(connection.execute(query, {"of_account": account}).mappings().one())
 
 
 def _move_entry(connection: Connection, run: Run, fence: Fence, phase: SlotPhase) -> bool:
@@ -253,10 +276,9 @@ def _is_ours(connection: Connection, run: Run) -> bool:
     return load_runs(connection, runs.c.id == run.plan.run_id) == (run,)
 
 
-def _check_fence(connection: Connection, account: AccountId, fence: Fence) -> None:
-    held = connection.execute(
-        select(leases.c.fence).where(leases.c.account == account).with_for_update(read=True)
-    ).scalar()
+def _check_fence(connection: Connection, account: AccountId, fence: Fence, *, until_commit: bool = True) -> None:
+    query = select(leases.c.fence).where(leases.c.account == account)
+    held = connection.execute(query.with_for_update(read=True) if until_commit else query).scalar()
     if held != fence:
         raise _fence_lost(account, fence, held)
 

@@ -307,7 +307,7 @@ journal = Table(
     Column("seq", Id, primary_key=True),
     Column("at", Instant, nullable=False),
     # no foreign keys: the story is written even of what is not there
-    Column("account", Text, nullable=False),
+    Column("account", Prose, nullable=False),
     Column("strategy_id", BigInteger),
     Column("run_id", BigInteger),
     Column("kind", Word(JournalKind), nullable=False),

@@ -18,9 +18,9 @@ from typing import Any, Final, Generic, TypeVar
 
 from sqlalchemy import insert
 from sqlalchemy.engine import Connection
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DataError, DBAPIError, IntegrityError
 
-from squareoff.adapters.sql.database import Database, answers, is_in_transaction, savepoint, transaction
+from squareoff.adapters.sql.database import Database, answers, savepoint, transaction
 from squareoff.adapters.sql.prepared import PreparedInsert
 from squareoff.adapters.sql.rows import JOURNAL_COLUMNS, journal_values
 from squareoff.adapters.sql.schema import journal
@@ -91,6 +91,9 @@ class Writer:
         self._lines: deque[JournalEntry] = deque()
         self._taken: list[dict[str, Any]] = []
         self._written = self._durable = 0
+        self._unsure: tuple[str, int] | None = None
+        self._to_keep: set[str] = set()
+        self._kept: set[str] = set()
         self._bell_rung = self._stopping = False
         self._connection: Connection | None = None
         self._thread = Thread(target=self._run, name="squareoff-sql", daemon=True)
@@ -121,6 +124,11 @@ class Writer:
             self._inbox.put(_BELL)
         else:
             loop.call_later(_LINES_WAIT_S, self._inbox.put, _BELL)
+
+    def keep_account(self, account: str) -> None:
+        """Take it again with every new connection, as soon as it is free. Only for a job."""
+        self._to_keep.add(account)
+        self._kept.add(account)
 
     @property
     def backlog(self) -> int:
@@ -166,18 +174,21 @@ class Writer:
             self._taken.append(journal_values(self._lines.popleft()))
 
     def _do(self, jobs: Sequence[Job[Any]]) -> None:
-        committing = False
-        reads_only = not self._taken and all(job.reads_only for job in jobs)
+        committing, mark = False, None
         try:
+            self._settle_unsure()
+            reads_only = not self._taken and all(job.reads_only for job in jobs)
             with self._asking() as connection, transaction(connection, reads_only=reads_only):
                 self._write_lines(connection)
                 for job in jobs:
                     self._attempt(connection, job)
+                mark = None if reads_only else self._database.kind.mark(connection)
                 committing = True
-            self._durable += len(self._taken)
-            self._taken = []
+            self._lines_are_durable(len(self._taken))
         except RecordsUnavailable as error:
             self._drop_connection()
+            if committing and mark is not None:
+                self._unsure = (mark, len(self._taken))
             self._explain(jobs, error, committing=committing)
         except BaseException as error:  # a mistake of ours must reach who waits, and the thread must live
             self._drop_connection()
@@ -187,14 +198,40 @@ class Writer:
         for job in jobs:
             job.tell()
 
+    def _lines_are_durable(self, count: int) -> None:
+        self._durable += count
+        del self._taken[:count]
+
+    def _settle_unsure(self) -> bool:
+        """Lines whose COMMIT was not answered are not written a second time if it was done. Whether it was."""
+        if self._unsure is None:
+            return False
+        mark, count = self._unsure
+        with self._asking() as connection, transaction(connection, reads_only=True):
+            done = self._database.kind.was_committed(connection, mark)
+        self._unsure = None
+        if done:
+            self._lines_are_durable(count)
+        return done
+
     @contextmanager
     def _asking(self) -> Iterator[Connection]:
-        with answers(self._database.path):
+        kind = self._database.kind
+        with answers(kind):
+            if self._connection is not None and kind.is_stale(self._connection):
+                self._drop_connection()
             if self._connection is None:
                 self._connection = self._database.connect()
             else:
-                self._database.check_file()
+                kind.check()
+            self._keep_accounts(self._connection)
             yield self._connection
+
+    def _keep_accounts(self, connection: Connection) -> None:
+        for account in self._to_keep - self._kept:
+            with transaction(connection, reads_only=True):
+                if self._database.kind.keep_account(connection, account, wait=False):
+                    self._kept.add(account)
 
     def _write_lines(self, connection: Connection) -> None:
         if not self._taken:
@@ -202,31 +239,32 @@ class Writer:
         try:
             with savepoint(connection):
                 self._insert_line.execute(connection, self._taken)
-        except DBAPIError:
-            raise
-        except Exception:  # one of them no database takes: the others must not suffer, nor must the jobs
+        except Exception as error:  # one of them no database takes: the others must not suffer, nor must the jobs
+            if not _is_about_values(error):
+                raise
             for line in self._taken:
                 self._write_odd_line(connection, line)
 
     def _write_odd_line(self, connection: Connection, line: dict[str, Any]) -> None:
-        try:
-            with connection.begin_nested():
-                connection.execute(insert(journal), line)
-        except DBAPIError:
-            raise
-        except Exception as error:
-            _log.error("a line of the journal could not be written as it is (%s): %r", error, line)
-            plain = {"text": repr(line), "data": "{}", "run_id": None, "strategy_id": None}
-            certain = {"at": line["at"].replace(tzinfo=UTC), "kind": JournalKind.NOTE}
-            connection.execute(insert(journal), {**line, **plain, **certain})
+        """As it is; else as plain text; else into the log, and what follows goes on."""
+        for values, then in ((line, "written as plain text"), (_as_plain_text(line), "put aside, here only")):
+            try:
+                with savepoint(connection):
+                    connection.execute(insert(journal), values)
+            except Exception as error:
+                if not _is_about_values(error):
+                    raise
+                _log.error("a line of the journal cannot be stored (%s), it is %s: %r", error, then, line)
+            else:
+                return
 
     def _attempt(self, connection: Connection, job: Job[Any]) -> None:
         """Do one job; what it raises is its caller's, unless the database itself gave up the transaction."""
         try:
-            with answers(self._database.path), savepoint(connection):
+            with answers(self._database.kind), savepoint(connection):
                 job.result = job.work(connection)
         except RecordsUnavailable as error:
-            if not is_in_transaction(connection):
+            if not self._database.kind.is_in_transaction(connection):
                 raise
             job.error = error
         except Exception as error:
@@ -234,11 +272,20 @@ class Writer:
 
     def _explain(self, jobs: Sequence[Job[Any]], error: RecordsUnavailable, *, committing: bool) -> None:
         """Nothing was committed, as far as we know. A failed COMMIT may still have been done: ask again."""
+        done = committing and self._found_committed()
         for job in jobs:
             if job.error is None:
-                job.error = RecordsUnavailable(str(error))  # one each: they are raised in several places
-                if committing and job.recheck is not None:
+                if not done:
+                    job.error = RecordsUnavailable(str(error))  # one each: they are raised in several places
+                if committing and job.recheck is not None:  # what may buy is looked at itself
                     self._recheck(job)
+
+    def _found_committed(self) -> bool:
+        try:
+            return self._settle_unsure()
+        except Exception:  # asked again before the next lines are written
+            self._drop_connection()
+            return False
 
     def _recheck(self, job: Job[Any]) -> None:
         assert job.recheck is not None
@@ -248,13 +295,25 @@ class Writer:
             job.error = None
         except Exception as error:
             self._drop_connection()
-            job.error = error
+            job.result, job.error = None, error
 
     def _drop_connection(self) -> None:
         connection, self._connection = self._connection, None
+        self._kept.clear()
         if connection is None:
             return
         try:
             connection.close()
         except Exception:
             _log.debug("closing a broken connection failed", exc_info=True)
+
+
+def _is_about_values(error: Exception) -> bool:
+    """Whether it is the row that cannot be stored, and not the database that cannot store now."""
+    too_much = str(getattr(getattr(error, "orig", None), "sqlstate", "") or "").startswith("54")
+    return not isinstance(error, DBAPIError | OSError) or isinstance(error, DataError | IntegrityError) or too_much
+
+
+def _as_plain_text(line: dict[str, Any]) -> dict[str, Any]:
+    plain = {"text": repr(line), "data": "{}", "run_id": None, "strategy_id": None}
+    return {**line, **plain, "at": line["at"].replace(tzinfo=UTC), "kind": JournalKind.NOTE}
