@@ -107,7 +107,9 @@ _KIND_OF = {
 class Engine:
     """Works the runs of one account. `set_timers` is told every snapshot; `spawn` starts background work;
     `chase` sees to orders that may be live and should not be; `is_acknowledged` is asked before an alarm about a
-    position (`story.exposure_key`) is repeated; `limits`, for the price band that an exit's limit must stay in."""
+    position (`story.exposure_key`) is repeated; `limits`, for the price band that an exit's limit must stay in.
+    `shares_database`: a successor may be on another machine, which does not see our send marks, so an exit leaves only
+    when its licence is in SQL."""
 
     def __init__(
         self,
@@ -129,6 +131,7 @@ class Engine:
         chase: Callable[[Run], None],
         is_acknowledged: Callable[[str], bool] = lambda key: False,
         limits: Callable[[Symbol], PriceLimits] = lambda symbol: ANY_PRICE,
+        shares_database: bool = False,
     ) -> None:
         self.account, self.board, self.stamp = account, board, stamp
         self._clock, self._records, self._journal, self._runtime = clock, records, journal, runtime
@@ -159,6 +162,9 @@ class Engine:
         self._tasks: set[asyncio.Task[None]] = set()
         self._told_s: dict[tuple[str, RunId | None], float] = {}
         self._saved_version: dict[RunId, int] = {}
+        self._shares_database = shares_database
+        self._saved_exits: dict[RunId, int] = {}
+        """The last exit attempt of each run that SQL has under our own stamp."""
         self._calls: dict[RunId, asyncio.Future[None]] = {}
         """Set when something urgent comes for a run that waits for its write."""
         self._writers: dict[RunId, asyncio.Task[None]] = {}
@@ -391,7 +397,7 @@ class Engine:
             await self._rest(run_id)
             self._failures.pop(run_id, None)
         except FenceLost as error:
-            self._halt(str(error))
+            self.halt(str(error))
         except Exception as error:  # a bug of ours must never be silent about a position
             self._broken(run_id, error)
             raise
@@ -621,10 +627,23 @@ class Engine:
             self.put(run)
             attempt = run.exit.current
             assert attempt is not None
-        if attempt.number > 1:
+        if self._shares_database:
+            if not await self._has_licence_in_sql(run_id, attempt):
+                self._try_again(run_id, LOOK_AGAIN_S)
+                return
+        elif attempt.number > 1:
             # with SQL down the send mark is the licence: getting out does not wait
             await self._update(run_id)
         await self._send(run_id, SlotName.EXIT, attempt, cause=signal.event, not_after=None)
+
+    async def _has_licence_in_sql(self, run_id: RunId, attempt: Attempt) -> bool:
+        """Under our own stamp, so that whoever takes the account counts it as perhaps sent."""
+        if self._saved_exits.get(run_id, 0) >= attempt.number:
+            return True
+        run = self.board.runs[run_id]
+        if run.exit.stamp != self.stamp:
+            self.put(replace(run, exit=replace(run.exit, stamp=self.stamp), version=run.version + 1))
+        return await self._saved(run_id) and self._saved_exits.get(run_id, 0) >= attempt.number
 
     async def _upgrade_exit(self, run_id: RunId, signal: Signal) -> None:
         """A more urgent reason takes over the exit. A market order on its way already is as urgent as can be, one that
@@ -681,7 +700,7 @@ class Engine:
         if signal is not None:
             self._inbox.setdefault(run_id, deque()).appendleft(signal)
         if name is SlotName.EXIT and isinstance(sent, GateSaidNo):
-            self._halt(sent.reason)  # the gate stops an exit for one reason only
+            self.halt(sent.reason)  # the gate stops an exit for one reason only
 
     def _exit_limit(self, run: Run, attempt: Attempt) -> Decimal | None:
         if attempt.number == 1:
@@ -758,6 +777,7 @@ class Engine:
             self.say(JournalKind.REDIS, f"keys not deleted yet: {error}", run)
         self.board.remove(run_id)
         self._saved_version.pop(run_id, None)
+        self._saved_exits.pop(run_id, None)
         self._killed.discard(run_id)
         self._entering.discard(run_id)
         if (known := self.totals.get(run.plan.trading_day)) is not None:
@@ -788,7 +808,7 @@ class Engine:
                 if (run := self.board.runs.get(run_id)) is None or self._has_saved(run):
                     break
         except FenceLost as error:
-            self._halt(str(error))
+            self.halt(str(error))
         except Exception as error:
             self._broken(run_id, error)
             raise
@@ -811,6 +831,8 @@ class Engine:
             return False
         if run_id in self.board.runs:
             self._saved_version[run_id] = max(run.version, self._saved_version.get(run_id, -1))
+            if run.exit.stamp is not None and run.exit.stamp.fence == self.stamp.fence:
+                self._saved_exits[run_id] = len(run.exit.attempts)
         self.say(JournalKind.SAVED, f"saved as {run.state}", run, EngineState.UPDATING, version=run.version)
         return True
 
@@ -962,7 +984,10 @@ class Engine:
 
         self._spawn(later())
 
-    def _halt(self, why: str) -> None:
+    def halt(self, why: str) -> None:
+        """Send nothing any more, and say so: the account is, or may be, another worker's."""
+        if self.halted is not None:
+            return
         self.halted = why
         self.tell(Severity.URGENT, "this worker has lost the account: nothing is sent from here", why)
 

@@ -23,10 +23,15 @@ if TYPE_CHECKING:
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
-def _boottime_s() -> float:
+def boottime_s() -> float:
     """Seconds that never step and go on while the machine sleeps (Linux); elsewhere the nearest there is."""
     clock = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
     return time.clock_gettime(clock)
+
+
+def wall_s() -> float:
+    """Seconds since 1970 by the machine's clock, which may step."""
+    return time.time()
 
 
 class SystemClock:
@@ -34,16 +39,16 @@ class SystemClock:
 
     def __init__(self) -> None:
         self._wall = datetime.now(UTC)
-        self._boot_s = _boottime_s()
+        self._boot_s = boottime_s()
 
     def now(self) -> datetime:
-        return self._wall + timedelta(seconds=_boottime_s() - self._boot_s)
+        return self._wall + timedelta(seconds=boottime_s() - self._boot_s)
 
     def seconds_until(self, instant: datetime) -> float:
         return (instant - self.now()).total_seconds()
 
     def monotonic_s(self) -> float:
-        return _boottime_s()
+        return boottime_s()
 
     async def sleep(self, seconds: float) -> None:
         await asyncio.sleep(seconds)
@@ -53,13 +58,13 @@ class BootClock:
     """Time since the machine started, counted from 1970: even, and the same for every process."""
 
     def now(self) -> datetime:
-        return _EPOCH + timedelta(seconds=_boottime_s())
+        return _EPOCH + timedelta(seconds=boottime_s())
 
     def seconds_until(self, instant: datetime) -> float:
         return (instant - self.now()).total_seconds()
 
     def monotonic_s(self) -> float:
-        return _boottime_s()
+        return boottime_s()
 
     async def sleep(self, seconds: float) -> None:
         await asyncio.sleep(seconds)
@@ -135,7 +140,7 @@ class PacedClock:
         table = json.loads(file.read_text())
         self._file = file
         self._start_s: float | None = table["boot_start_s"]
-        self._looked_s = _boottime_s()
+        self._looked_s = boottime_s()
         self._real = [float(real) for real, _ in table["points"]]
         self._trading = [datetime.fromisoformat(text).astimezone(UTC) for _, text in table["points"]]
 
@@ -151,14 +156,14 @@ class PacedClock:
     def start(self) -> None:
         """Let time begin, here and in every process that reads the file."""
         table = json.loads(self._file.read_text())
-        self._start_s = table["boot_start_s"] = _boottime_s()
+        self._start_s = table["boot_start_s"] = boottime_s()
         _replace(self._file, json.dumps(table))
 
     def real_s(self) -> float:
         """Real seconds since the start; 0 before."""
         if self._start_s is None:
             self._look()
-        return 0.0 if self._start_s is None else _boottime_s() - self._start_s
+        return 0.0 if self._start_s is None else boottime_s() - self._start_s
 
     @property
     def length_s(self) -> float:
@@ -186,13 +191,13 @@ class PacedClock:
         return self._real[i] + (self._real[i + 1] - self._real[i]) * share
 
     def _look(self) -> None:
-        now_s = _boottime_s()
+        now_s = boottime_s()
         if now_s - self._looked_s >= self._LOOK_AGAIN_S:
             self._looked_s = now_s
             self._start_s = json.loads(self._file.read_text())["boot_start_s"]
 
     def monotonic_s(self) -> float:
-        return _boottime_s()
+        return boottime_s()
 
     async def sleep(self, seconds: float) -> None:
         await asyncio.sleep(seconds)

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Coroutine, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
+from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from squareoff.config import Config
 from squareoff.core.bad_input import BadInput
 from squareoff.core.types import AccountId, RunId, StrategyId, Symbol
+from squareoff.errors import AlreadyRunning, FenceLost
 from squareoff.market import Market, load_market
 from squareoff.ports import Clock, JournalKind, Planned, Records, WatchedClock
 from squareoff.wiring import ReferenceData, exchange_hours, reference_data
 
 if TYPE_CHECKING:
+    from squareoff.adapters.lease import FileLease
     from squareoff.adapters.sql.strategies import StrategyStore
     from squareoff.core.board import Board
     from squareoff.core.plausible import PriceLimits
@@ -24,6 +28,7 @@ if TYPE_CHECKING:
     from squareoff.core.repeat import Turn
     from squareoff.core.run import Run
     from squareoff.core.strategy import Plan, Strategy
+    from squareoff.engine import Engine
     from squareoff.mornings import Mornings, Told
 
 REDIS_TIMEOUT_S = 0.25
@@ -35,6 +40,17 @@ QUIET_S = 0.003
 ALERTS_WITHIN_S = 3.0
 """How long a worker that ends waits until its last alerts have left."""
 BEAT_S = 2.0
+STANDBY_LOOKS_EVERY_S = 0.1
+HALTED_LOOKS_EVERY_S = 0.1
+
+
+class LeaseKind(StrEnum):
+    """What says who may send for an account."""
+
+    FILE = "file"
+    """A lock of this machine's: it ends with the process, and SQL may be down for hours."""
+    SQL = "sql"
+    """A row in the database that must be renewed: for workers on several machines."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,31 +67,44 @@ class WorkerSettings:
     """For tests: seconds by which the machine's clock was set forward, beside a paced clock."""
     request_timeout_s: float = 3.0
     quarantine_s: float = 120.0
+    lease: LeaseKind = LeaseKind.FILE
+    lease_ttl_s: float = 10.0
+    """Of a lease in SQL: how long its holder may send after it last renewed it."""
+    standby: bool = False
+    """Wait until the account is free, instead of refusing to start."""
 
 
 Preflight = Callable[[Config, "Sequence[Strategy]", datetime], "Sequence[Sequence[Check]]"]
 
 
 async def run_worker(
-    settings: WorkerSettings, *, ready: Callable[[], None], stop: asyncio.Event, check: Preflight | None = None
+    settings: WorkerSettings,
+    *,
+    ready: Callable[[], None],
+    stop: asyncio.Event,
+    check: Preflight | None = None,
+    waits: Callable[[str], None] = lambda why: None,
 ) -> None:
     """The engine of one account on the real adapters, until `stop` is set.
 
-    `ready` is called when recovery is done; `check`, in a thread, for each waiting run.
+    `ready` is called when recovery is done; `check`, in a thread, for each waiting run; `waits`, with the holder, when
+    a standby begins to wait.
 
-    Raises AlreadyRunning if another process works the account.
+    Raises AlreadyRunning if another process works the account, FenceLost if it was lost to another.
     """
     import os
 
     from squareoff.adapters.acknowledged import AcknowledgedFile
     from squareoff.adapters.brake import FileBrake
     from squareoff.adapters.brokers.paper.client import FACTS, PaperBroker
-    from squareoff.adapters.dice import throw
+    from squareoff.adapters.clock import boottime_s, wall_s
+    from squareoff.adapters.dice import name, throw
     from squareoff.adapters.feeds.paper import PaperFeed, PaperQuotes
     from squareoff.adapters.lease import FileLease
     from squareoff.adapters.redis.store import RedisRuntimeStore
     from squareoff.adapters.spool import FileSpool
     from squareoff.adapters.sql.database import Database
+    from squareoff.adapters.sql.lease import SqlLease
     from squareoff.adapters.sql.records import SqlRecords
     from squareoff.adapters.sql.strategies import StrategyStore
     from squareoff.chasing import Chaser
@@ -99,13 +128,31 @@ async def run_worker(
     folder = settings.data / "accounts"
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     held = FileLease(folder, account)
-    held.acquire()
-    lease = points.around("lease", held)
+    if not await _acquired(held, stop, waits if settings.standby else None):
+        return
     clock, watched = _clock(settings, memory=folder / f"{account}.clock", boot=held.boot)
     alerts = open_alerts(settings.data, now=clock.now, account=account)
     heartbeat = open_heartbeat(settings.data, alerts, account=account)
     config = Config(data=settings.data)
     database = Database.open(config.database)
+    shared = None
+    if settings.lease is LeaseKind.SQL:
+        shared = SqlLease(
+            database,
+            account,
+            held,
+            ttl_s=settings.lease_ttl_s,
+            holder=f"pid {os.getpid()} on {held.machine[:8]}, {name()}",
+            boot_s=boottime_s,
+            wall_s=wall_s,
+            sleep=clock.sleep,
+        )
+        wanted = shared.acquire(patience_s=settings.request_timeout_s, on_wait=waits if settings.standby else None)
+        if not await _unless(stop, wanted):
+            held.release()
+            database.close()
+            return
+    lease = points.around("lease", shared or held)
     sql = SqlRecords(database)
     records, journal = points.around("records", sql), points.around("journal", sql)
     file = FileSpool(folder / f"{account}.spool", lease.machine, lease.boot)
@@ -115,7 +162,8 @@ async def run_worker(
     facts = replace(FACTS, request_timeout_s=settings.request_timeout_s, quarantine_s=settings.quarantine_s)
     venue = PaperBroker(settings.broker_url, token=settings.token, facts=facts, on_written=points.when_written())
     broker = points.around("broker", venue)
-    await sql.keep_account(account)
+    if shared is None:
+        await sql.keep_account(account)
     fence = await records.take_lease(account, owner=f"pid {os.getpid()}", machine=lease.machine, boot=lease.boot)
     loop, board = asyncio.get_running_loop(), Board()
     limits: dict[Symbol, PriceLimits] = {}
@@ -145,6 +193,7 @@ async def run_worker(
         chase=lambda run: chaser.chase(run),
         is_acknowledged=AcknowledgedFile(folder, account).has,
         limits=lambda symbol: limits.get(symbol, PriceLimits()),
+        shares_database=shared is not None,
     )
     chaser = Chaser(engine=engine, clock=clock, broker=broker, spawn=loop.create_task)
     listener = Listener(
@@ -178,6 +227,9 @@ async def run_worker(
     )
     await keepers.read_rules()  # before anything could be bought
     tasks = [loop.create_task(work) for work in keepers.first_loops()]
+    tasks.append(loop.create_task(_end_when_halted(engine, clock)))
+    if shared is not None:
+        tasks.append(loop.create_task(shared.keep()))
     tasks.append(loop.create_task(keepers.for_ever(chaser.replace_resting_exits)))
     tasks.append(loop.create_task(_beat(heartbeat.beat, board, clock)))
     if watched is not None:
@@ -193,24 +245,31 @@ async def run_worker(
             broker=broker,
             spool=spool,
             clock=clock,
+            licences_first=shared is not None,
         )
         tasks += [loop.create_task(work) for work in keepers.later_loops()]
         if check is not None:
             tasks.append(loop.create_task(keepers.for_ever(planner.mornings(engine, clock, check).keep)))
         ready()
         await _until(stop, tasks)
+    except FenceLost as error:
+        engine.halt(str(error))
+        raise
     finally:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         scheduler.close()
         engine.say(JournalKind.NOTE, "this worker stops; it sells nothing by itself")
-        engine.tell_unwatched()
+        if engine.halted is None:  # else another worker watches, or the alarm has said why nobody does
+            engine.tell_unwatched()
         await sql.flush()
         await sql.close()
         await venue.close()
         await second_source.close()
         await redis.close()
+        if shared is not None:
+            await shared.release()
         database.close()
         file.close()
         held.release()
@@ -243,6 +302,47 @@ async def _beat(beat: Callable[[str], None], board: Board, clock: Clock) -> None
         held = sum(1 for run in board.runs.values() if run.remaining_qty > 0)
         beat(f"{len(board.runs)} runs, {held} of them hold something")
         await clock.sleep(BEAT_S)
+
+
+async def _acquired(held: FileLease, stop: asyncio.Event, on_wait: Callable[[str], None] | None) -> bool:
+    """Whether this process has the account now. False: it was asked to stop while it waited.
+
+    Raises AlreadyRunning if it is not to wait (`on_wait` None)."""
+    is_told = False
+    while True:
+        try:
+            held.acquire()
+            return True
+        except AlreadyRunning as error:
+            if on_wait is None:
+                raise
+            if not is_told:
+                is_told = True
+                on_wait(str(error))
+        with suppress(TimeoutError):
+            await asyncio.wait_for(stop.wait(), STANDBY_LOOKS_EVERY_S)
+        if stop.is_set():
+            return False
+
+
+async def _unless(stop: asyncio.Event, wanted: Coroutine[Any, Any, None]) -> bool:
+    """Whether `wanted` was done before we were asked to stop."""
+    task, asked = asyncio.ensure_future(wanted), asyncio.ensure_future(stop.wait())
+    await asyncio.wait({task, asked}, return_when=asyncio.FIRST_COMPLETED)
+    asked.cancel()
+    if not task.done():
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        return False
+    task.result()
+    return True
+
+
+async def _end_when_halted(engine: Engine, clock: Clock) -> None:
+    """A worker that sends nothing any more must not keep the account from others."""
+    while engine.halted is None:
+        await clock.sleep(HALTED_LOOKS_EVERY_S)
+    raise FenceLost(engine.halted)
 
 
 async def _until(stop: asyncio.Event, tasks: Sequence[asyncio.Task[None]]) -> None:

@@ -172,6 +172,16 @@ leases = Table(
     Column("boot", Text, nullable=False),
 )
 
+holds = Table(
+    "holds",
+    metadata,
+    # who may send, across machines; a table of its own: `leases` is locked by every save until its COMMIT
+    Column("account", Text, primary_key=True),
+    Column("holder", Text),  # NULL: given back in order
+    Column("beat", BigInteger, nullable=False),  # raised by every renewal
+    Column("ttl_s", Double, nullable=False),
+)
+
 strategies = Table(
     "strategies",
     metadata,
