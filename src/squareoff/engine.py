@@ -385,6 +385,9 @@ class Engine:
         answered: tuple[Event, int] | None = None
         try:
             while not self.halted and (run := self.board.runs.get(run_id)) is not None:
+                if not self._gateway.may_send:  # woken after another has taken the account: the story is theirs now
+                    self.halt("this worker no longer holds the account")
+                    break
                 inbox = self._inbox.get(run_id)
                 if inbox:
                     await self._handle(run_id, inbox.popleft())

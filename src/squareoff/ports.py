@@ -168,6 +168,10 @@ class Funds(Protocol):
 class Sender(Protocol):
     """The account's gateway: one sender."""
 
+    @property
+    def may_send(self) -> bool:
+        """Whether the account is ours at this moment."""
+
     async def send(
         self,
         order: Order,
