@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -12,11 +13,13 @@ from typing import TYPE_CHECKING
 from squareoff.config import Config
 from squareoff.core.bad_input import BadInput
 from squareoff.core.types import AccountId, RunId, StrategyId, Symbol
+from squareoff.errors import RecordsUnavailable
 from squareoff.market import Market, load_market
-from squareoff.ports import Clock, JournalKind, Planned, Records
+from squareoff.ports import Alerts, Clock, JournalKind, Planned, Records, Severity
 from squareoff.wiring import ReferenceData, exchange_hours, reference_data
 
 if TYPE_CHECKING:
+    from squareoff.adapters.sql.database import Database
     from squareoff.adapters.sql.strategies import StrategyStore
     from squareoff.core.board import Board
     from squareoff.core.plausible import PriceLimits
@@ -35,6 +38,8 @@ QUIET_S = 0.003
 ALERTS_WITHIN_S = 3.0
 """How long a worker that ends waits until its last alerts have left."""
 BEAT_S = 2.0
+TELL_AGAIN_AFTER = 60
+"""How often a database that is away at the start is asked before a person is told again."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,7 +79,6 @@ async def run_worker(
     from squareoff.adapters.lease import FileLease
     from squareoff.adapters.redis.store import RedisRuntimeStore
     from squareoff.adapters.spool import FileSpool
-    from squareoff.adapters.sql.database import Database
     from squareoff.adapters.sql.records import SqlRecords
     from squareoff.adapters.sql.strategies import StrategyStore
     from squareoff.chasing import Chaser
@@ -103,7 +107,7 @@ async def run_worker(
     alerts = open_alerts(settings.data, now=clock.now, account=account)
     heartbeat = open_heartbeat(settings.data, alerts, account=account)
     config = Config(data=settings.data)
-    database = Database.open(config.database)
+    database = await _open_database(config.database, alerts, account, stop)
     sql = SqlRecords(database)
     records, journal = points.around("records", sql), points.around("journal", sql)
     file = FileSpool(folder / f"{account}.spool", lease.machine, lease.boot)
@@ -199,7 +203,8 @@ async def run_worker(
         scheduler.close()
         engine.say(JournalKind.NOTE, "this worker stops; it sells nothing by itself")
         engine.tell_unwatched()
-        await sql.flush()
+        with suppress(RecordsUnavailable):  # the records say themselves what they could not write
+            await sql.flush()
         await sql.close()
         await venue.close()
         await second_source.close()
@@ -209,6 +214,27 @@ async def run_worker(
         held.release()
         heartbeat.close()
         await asyncio.to_thread(alerts.close, ALERTS_WITHIN_S)
+
+
+async def _open_database(where: Path | str, alerts: Alerts, account: AccountId, stop: asyncio.Event) -> Database:
+    """A server that does not answer is waited for, and a person told: without it nobody knows what is held, so nobody
+    watches it. Raises RecordsUnavailable if a file cannot be opened, or when asked to stop."""
+    from squareoff.adapters.sql.database import Database
+
+    asked = 0
+    while True:
+        try:
+            return await asyncio.to_thread(Database.open, where)
+        except RecordsUnavailable as error:
+            if isinstance(where, Path) or stop.is_set():
+                raise
+            if asked % TELL_AGAIN_AFTER == 0:
+                headline = f"account {account} is not watched: its database does not answer"
+                text = f"{error}. It is asked again each second. Until it answers only your broker knows what is held."
+                alerts.tell(Severity.URGENT, headline, text)
+        asked += 1
+        with suppress(TimeoutError):
+            await asyncio.wait_for(stop.wait(), 1.0)
 
 
 def plans_every_s(market: Market | None) -> float:
