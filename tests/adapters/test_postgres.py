@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import sys
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import closing
@@ -92,6 +93,12 @@ def test_an_address_that_is_none_is_refused_and_nothing_of_it_repeated(address: 
         Database.open(address)
     assert "hunter" not in str(refused.value)
     assert "ter2" not in str(refused.value)
+
+
+def test_without_the_driver_it_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "psycopg", None)
+    with pytest.raises(BadInput, match=r"PostgreSQL needs its driver; pip install 'squareoff\[postgres\]'"):
+        Database.open("postgresql://squareoff@localhost/squareoff")
 
 
 def test_the_password_shows_nowhere(postgres: PostgresServer, url: str, caplog: pytest.LogCaptureFixture) -> None:
