@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import sys
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import closing
@@ -17,6 +18,7 @@ from faults.postgres import PostgresServer
 from sqlalchemy import update
 
 from adapters.test_sql import NOW, PAPER, a_line, a_ready_run, a_strategy, buying, failing_commits, lease, texts
+from squareoff.adapters.memory.alerts import MemoryAlerts
 from squareoff.adapters.sql import schema
 from squareoff.adapters.sql.database import Database
 from squareoff.adapters.sql.impatient import ImpatientConnection
@@ -27,6 +29,8 @@ from squareoff.core.orders import SlotPhase
 from squareoff.core.run import Run
 from squareoff.core.types import AccountId, Fill, TradeId
 from squareoff.errors import AlreadyRunning, BadInput, EntriesBlocked, RecordsUnavailable
+from squareoff.ports import Severity
+from squareoff.wiring.worker import _open_database
 
 
 @pytest.fixture
@@ -89,6 +93,12 @@ def test_an_address_that_is_none_is_refused_and_nothing_of_it_repeated(address: 
         Database.open(address)
     assert "hunter" not in str(refused.value)
     assert "ter2" not in str(refused.value)
+
+
+def test_without_the_driver_it_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "psycopg", None)
+    with pytest.raises(BadInput, match=r"PostgreSQL needs its driver; pip install 'squareoff\[postgres\]'"):
+        Database.open("postgresql://squareoff@localhost/squareoff")
 
 
 def test_the_password_shows_nowhere(postgres: PostgresServer, url: str, caplog: pytest.LogCaptureFixture) -> None:
@@ -389,3 +399,22 @@ async def test_a_start_that_was_committed_after_all_is_no_second_start(database:
         assert not asked.done()
     await asked
     assert await records.open_runs(PAPER) == (first, run)
+
+
+async def test_a_worker_that_starts_while_the_server_is_away_says_that_nobody_watches(
+    fragile: PostgresServer, on_fragile: Database
+) -> None:
+    alerts, stop = MemoryAlerts(), asyncio.Event()
+    address = fragile.url(on_fragile.kind.name.rpartition("/")[2])
+    fragile.stop()
+    opening = asyncio.ensure_future(_open_database(address, alerts, PAPER, stop))
+    await asyncio.sleep(1.5)
+    fragile.start()
+    (await opening).close()
+    ((severity, headline),) = [(told.severity, told.headline) for told in alerts.told]
+    assert (severity, headline) == (Severity.URGENT, "account paper is not watched: its database does not answer")
+    fragile.stop()
+    stop.set()
+    with pytest.raises(RecordsUnavailable):
+        await _open_database(address, alerts, PAPER, stop)
+    fragile.start()

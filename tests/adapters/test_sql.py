@@ -240,9 +240,9 @@ def test_a_migration_that_fails_leaves_nothing_behind(path: Path, monkeypatch: p
 
 
 async def test_an_upgrade_with_an_open_position_keeps_every_order_and_fill_of_it(
-    path: Path, monkeypatch: pytest.MonkeyPatch
+    where: Path | str,
 ) -> None:
-    with closing(Database.open(path)) as database:
+    with closing(Database.open(where)) as database:
         StrategyStore(database).add_account(PAPER, broker="paper")
         records = SqlRecords(database)
         fence = await lease(records)
@@ -250,8 +250,8 @@ async def test_an_upgrade_with_an_open_position_keeps_every_order_and_fill_of_it
         assert await records.license_entry(buying(run, fence), fence)
         held = (await records.open_runs(PAPER))[0]
         await records.close()
-    as_version_0001_had_it(path)
-    with closing(Database.open(path)) as database:
+        as_version_0001_had_it(database)
+    with closing(Database.open(where)) as database:
         records = SqlRecords(database)
         assert await records.open_runs(PAPER) == (held,)
         assert await records.rules(PAPER) == AccountRules()
@@ -259,7 +259,7 @@ async def test_an_upgrade_with_an_open_position_keeps_every_order_and_fill_of_it
         await records.close()
 
 
-def as_version_0001_had_it(path: Path) -> None:
+def as_version_0001_had_it(database: Database) -> None:
     """Take back by hand what the later migrations added."""
     added = {
         "accounts": ("level", "level_reason", "level_by", "level_at", "max_order_qty", "max_order_value",
@@ -267,12 +267,11 @@ def as_version_0001_had_it(path: Path) -> None:
         "strategies": ("until", "repeating", "revision"),
         "orders": ("limit_price", "cancel_asked"),
     }  # fmt: skip
-    with closing(sqlite3.connect(path)) as connection:
+    with database.write() as connection:
         for table, columns in added.items():
             for column in columns:
-                connection.execute(f"ALTER TABLE {table} DROP COLUMN {column}")
-        connection.execute("UPDATE alembic_version SET version_num = '0001'")
-        connection.commit()
+                connection.exec_driver_sql(f"ALTER TABLE {table} DROP COLUMN {column}")
+        connection.exec_driver_sql("UPDATE alembic_version SET version_num = '0001'")
 
 
 @pytest.mark.processes

@@ -71,7 +71,10 @@ def test_a_server_that_is_away_is_told_in_a_sentence(squareoff: Squareoff) -> No
     for command in (("list",), ("status",), ADD):
         answer = squareoff(*command)
         assert answer.status == 2
-        assert answer.errors.startswith("squareoff: the database postgresql://squareoff@127.0.0.1:1/squareoff did not")
+        assert answer.errors == (
+            "squareoff: the database postgresql://squareoff@127.0.0.1:1/squareoff does not answer: "
+            'connection to server at "127.0.0.1", port 1 failed: Connection refused\n'
+        )
         assert answer.errors.count("\n") == 1
         assert "hunter2" not in answer.errors
     (database,) = [each for each in squareoff_doctor(squareoff) if each["name"] == "database"]

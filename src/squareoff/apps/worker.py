@@ -23,7 +23,8 @@ from squareoff.core.strategy import Strategy
 from squareoff.core.types import AccountId
 from squareoff.errors import SquareoffError
 from squareoff.market import write_whole
-from squareoff.wiring.worker import LeaseKind, WorkerSettings, run_worker
+from squareoff.wiring.holding import LeaseKind
+from squareoff.wiring.worker import WorkerSettings, run_worker
 
 LEAST_TTL_S = 0.5
 """Three renewals must fit in."""

@@ -3,33 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection, Coroutine, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from datetime import datetime
-from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from squareoff.config import Config
-from squareoff.core.bad_input import BadInput
-from squareoff.core.types import AccountId, RunId, StrategyId, Symbol
-from squareoff.errors import AlreadyRunning, FenceLost
+from squareoff.core.types import AccountId, Symbol
+from squareoff.errors import FenceLost, RecordsUnavailable
 from squareoff.market import Market, load_market
-from squareoff.ports import Clock, JournalKind, Planned, Records, WatchedClock
-from squareoff.wiring import ReferenceData, exchange_hours, reference_data
+from squareoff.ports import Alerts, Clock, JournalKind, Severity, WatchedClock
+from squareoff.wiring.holding import LeaseKind, hold_in_sql, lock_file
+from squareoff.wiring.planner import Preflight, RunPlanner
 
 if TYPE_CHECKING:
-    from squareoff.adapters.lease import FileLease
-    from squareoff.adapters.sql.strategies import StrategyStore
+    from squareoff.adapters.sql.database import Database
     from squareoff.core.board import Board
     from squareoff.core.plausible import PriceLimits
-    from squareoff.core.preflight import Check
-    from squareoff.core.repeat import Turn
-    from squareoff.core.run import Run
-    from squareoff.core.strategy import Plan, Strategy
     from squareoff.engine import Engine
-    from squareoff.mornings import Mornings, Told
 
 REDIS_TIMEOUT_S = 0.25
 """How long a Redis that hangs is waited for. Exits do not wait for it at all."""
@@ -40,17 +32,9 @@ QUIET_S = 0.003
 ALERTS_WITHIN_S = 3.0
 """How long a worker that ends waits until its last alerts have left."""
 BEAT_S = 2.0
-STANDBY_LOOKS_EVERY_S = 0.1
+TELL_AGAIN_AFTER = 60
+"""How often a database that is away at the start is asked before a person is told again."""
 HALTED_LOOKS_EVERY_S = 0.1
-
-
-class LeaseKind(StrEnum):
-    """What says who may send for an account."""
-
-    FILE = "file"
-    """A lock of this machine's: it ends with the process, and SQL may be down for hours."""
-    SQL = "sql"
-    """A row in the database that must be renewed: for workers on several machines."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,9 +58,6 @@ class WorkerSettings:
     """Wait until the account is free, instead of refusing to start."""
 
 
-Preflight = Callable[[Config, "Sequence[Strategy]", datetime], "Sequence[Sequence[Check]]"]
-
-
 async def run_worker(
     settings: WorkerSettings,
     *,
@@ -97,14 +78,11 @@ async def run_worker(
     from squareoff.adapters.acknowledged import AcknowledgedFile
     from squareoff.adapters.brake import FileBrake
     from squareoff.adapters.brokers.paper.client import FACTS, PaperBroker
-    from squareoff.adapters.clock import boottime_s, wall_s
-    from squareoff.adapters.dice import name, throw
+    from squareoff.adapters.dice import throw
     from squareoff.adapters.feeds.paper import PaperFeed, PaperQuotes
     from squareoff.adapters.lease import FileLease
     from squareoff.adapters.redis.store import RedisRuntimeStore
     from squareoff.adapters.spool import FileSpool
-    from squareoff.adapters.sql.database import Database
-    from squareoff.adapters.sql.lease import SqlLease
     from squareoff.adapters.sql.records import SqlRecords
     from squareoff.adapters.sql.strategies import StrategyStore
     from squareoff.chasing import Chaser
@@ -127,28 +105,28 @@ async def run_worker(
     account = settings.account
     folder = settings.data / "accounts"
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    on_wait = waits if settings.standby else None
     held = FileLease(folder, account)
-    if not await _acquired(held, stop, waits if settings.standby else None):
+    if not await lock_file(held, stop, on_wait):
         return
     clock, watched = _clock(settings, memory=folder / f"{account}.clock", boot=held.boot)
     alerts = open_alerts(settings.data, now=clock.now, account=account)
     heartbeat = open_heartbeat(settings.data, alerts, account=account)
     config = Config(data=settings.data)
-    database = Database.open(config.database)
+    database = await _open_database(config.database, alerts, account, stop)
     shared = None
     if settings.lease is LeaseKind.SQL:
-        shared = SqlLease(
+        shared = await hold_in_sql(
             database,
             account,
             held,
             ttl_s=settings.lease_ttl_s,
-            holder=f"pid {os.getpid()} on {held.machine[:8]}, {name()}",
-            boot_s=boottime_s,
-            wall_s=wall_s,
+            patience_s=settings.request_timeout_s,
+            stop=stop,
+            on_wait=on_wait,
             sleep=clock.sleep,
         )
-        wanted = shared.acquire(patience_s=settings.request_timeout_s, on_wait=waits if settings.standby else None)
-        if not await _unless(stop, wanted):
+        if shared is None:
             held.release()
             database.close()
             return
@@ -263,7 +241,8 @@ async def run_worker(
         engine.say(JournalKind.NOTE, "this worker stops; it sells nothing by itself")
         if engine.halted is None:  # else another worker watches, or the alarm has said why nobody does
             engine.tell_unwatched()
-        await sql.flush()
+        with suppress(RecordsUnavailable):  # the records say themselves what they could not write
+            await sql.flush()
         await sql.close()
         await venue.close()
         await second_source.close()
@@ -291,6 +270,27 @@ def _clock(settings: WorkerSettings, *, memory: Path, boot: str) -> tuple[Clock,
     return watched, watched
 
 
+async def _open_database(where: Path | str, alerts: Alerts, account: AccountId, stop: asyncio.Event) -> Database:
+    """A server that does not answer is waited for, and a person told: without it nobody knows what is held, so nobody
+    watches it. Raises RecordsUnavailable if a file cannot be opened, or when asked to stop."""
+    from squareoff.adapters.sql.database import Database
+
+    asked = 0
+    while True:
+        try:
+            return await asyncio.to_thread(Database.open, where)
+        except RecordsUnavailable as error:
+            if isinstance(where, Path) or stop.is_set():
+                raise
+            if asked % TELL_AGAIN_AFTER == 0:
+                headline = f"account {account} is not watched: its database does not answer"
+                text = f"{error}. It is asked again each second. Until it answers only your broker knows what is held."
+                alerts.tell(Severity.URGENT, headline, text)
+        asked += 1
+        with suppress(TimeoutError):
+            await asyncio.wait_for(stop.wait(), 1.0)
+
+
 def plans_every_s(market: Market | None) -> float:
     """Each trading minute, at least each real second: a run that is made at 08:30 must be there at 09:15."""
     return 1.0 if market is None else min(1.0, max(0.05, 60 / market.speed))
@@ -302,40 +302,6 @@ async def _beat(beat: Callable[[str], None], board: Board, clock: Clock) -> None
         held = sum(1 for run in board.runs.values() if run.remaining_qty > 0)
         beat(f"{len(board.runs)} runs, {held} of them hold something")
         await clock.sleep(BEAT_S)
-
-
-async def _acquired(held: FileLease, stop: asyncio.Event, on_wait: Callable[[str], None] | None) -> bool:
-    """Whether this process has the account now. False: it was asked to stop while it waited.
-
-    Raises AlreadyRunning if it is not to wait (`on_wait` None)."""
-    is_told = False
-    while True:
-        try:
-            held.acquire()
-            return True
-        except AlreadyRunning as error:
-            if on_wait is None:
-                raise
-            if not is_told:
-                is_told = True
-                on_wait(str(error))
-        with suppress(TimeoutError):
-            await asyncio.wait_for(stop.wait(), STANDBY_LOOKS_EVERY_S)
-        if stop.is_set():
-            return False
-
-
-async def _unless(stop: asyncio.Event, wanted: Coroutine[Any, Any, None]) -> bool:
-    """Whether `wanted` was done before we were asked to stop."""
-    task, asked = asyncio.ensure_future(wanted), asyncio.ensure_future(stop.wait())
-    await asyncio.wait({task, asked}, return_when=asyncio.FIRST_COMPLETED)
-    asked.cancel()
-    if not task.done():
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
-        return False
-    task.result()
-    return True
 
 
 async def _end_when_halted(engine: Engine, clock: Clock) -> None:
@@ -352,125 +318,3 @@ async def _until(stop: asyncio.Event, tasks: Sequence[asyncio.Task[None]]) -> No
     asked.cancel()
     for task in done - {asked}:
         task.result()
-
-
-def _strategy_of(run: Run) -> StrategyId:
-    return run.plan.strategy_id
-
-
-class RunPlanner:
-    """Makes the run of a strategy of `account` for its next session, and notes in `limits` which prices its symbol can
-    have."""
-
-    def __init__(
-        self,
-        account: AccountId,
-        strategies: StrategyStore,
-        records: Records,
-        config: Config,
-        limits: dict[Symbol, PriceLimits],
-    ) -> None:
-        self._account = account
-        self._strategies, self._records, self._config, self._limits = strategies, records, config, limits
-        self._revision, self._is_edit_open = -1, False
-
-    async def new_run(self, strategy_id: StrategyId, now: datetime) -> Run:
-        """Raises BadInput if there is no such strategy, or no session it fits in."""
-        from squareoff.core.orders import order_key
-        from squareoff.core.run import Run
-
-        strategy = self._strategies.get(strategy_id)
-        plan_of = self._planned(strategy, now)
-        run_id = await self._records.next_run_id()
-        return Run(plan=plan_of(run_id), key=order_key(self._records.install_id, run_id))
-
-    def _planned(self, strategy: Strategy, now: datetime) -> Callable[[RunId], Plan]:
-        from squareoff.core.definition import next_session_for, plan_for
-        from squareoff.core.plausible import limits_of
-        from squareoff.core.strategy import Timing
-
-        try:
-            reference = reference_data(self._config)
-            instrument = reference.instruments.find(strategy.symbol)
-            session = next_session_for(strategy, reference.calendar(instrument.exchange), now)
-        except (LookupError, ValueError, OSError) as error:  # unknown symbol, exchange or year; a file that is wrong
-            raise BadInput(f"{strategy.name}: symbol", f"{strategy.symbol} cannot be planned: {error}") from error
-        self._limits[instrument.symbol] = limits_of(instrument, session.day)
-        timing = Timing() if reference.market is None else reference.market.timing
-        return lambda run_id: plan_for(strategy, run_id=run_id, session=session, instrument=instrument, timing=timing)
-
-    def mornings(self, engine: Told, clock: Clock, check: Preflight) -> Mornings:
-        from squareoff.core.definition import DEFAULT_EXCHANGE
-        from squareoff.mornings import Mornings
-
-        def look(runs: Sequence[Run], now: datetime) -> Sequence[Sequence[Check]]:
-            known = {strategy.id: strategy for strategy in self._strategies.list()}
-            found = iter(check(self._config, [known[id_] for id_ in map(_strategy_of, runs) if id_ in known], now))
-            return [next(found) if _strategy_of(run) in known else () for run in runs]
-
-        async def checked(runs: Sequence[Run]) -> Sequence[Sequence[Check]]:
-            return await asyncio.to_thread(look, runs, clock.now())
-
-        def opens_at(run: Run) -> datetime:
-            calendar = reference_data(self._config).calendar(run.plan.symbol.partition(":")[0])
-            session = calendar.session_on(run.plan.trading_day)
-            return run.plan.buy_at if session is None else session.opens_at
-
-        async def exchanges() -> Collection[str]:
-            """Without any strategy a person is told all the same: that nothing is armed."""
-            mine = [each for each in await asyncio.to_thread(self._strategies.list) if each.account == self._account]
-            return {each.symbol.partition(":")[0] for each in mine} or {DEFAULT_EXCHANGE}
-
-        zones = {name: hours.zone for name, hours in exchange_hours().items()}
-        return Mornings(engine=engine, clock=clock, zones=zones, exchanges=exchanges, opens_at=opens_at, check=checked)
-
-    async def look(self, now: datetime, runs: Sequence[Run]) -> Planned:
-        """`ports.Planner`; SQL and files are read in a thread: a stop-loss does not wait for them."""
-        return await asyncio.to_thread(self._look, now, runs)
-
-    def _look(self, now: datetime, runs: Sequence[Run]) -> Planned:
-        # those of another account are its own worker's
-        repeating = [each for each in self._strategies.repeating() if each[0].account == self._account]
-        revision = self._strategies.total_revision()
-        look_at_edits = revision != self._revision or self._is_edit_open
-        if not repeating and not look_at_edits:
-            return Planned()
-        reference = reference_data(self._config)
-        plans = self._edits(reference, runs) if look_at_edits else {}
-        self._revision, self._is_edit_open = revision, bool(plans)
-        turns = {strategy.id: self._turn(reference, strategy, earlier, now) for strategy, earlier in repeating}
-        return Planned(
-            due=tuple(strategy_id for strategy_id, turn in turns.items() if turn.make),
-            waiting={strategy_id: turn.reason for strategy_id, turn in turns.items() if turn.is_trouble},
-            edited=plans,
-        )
-
-    def _turn(self, reference: ReferenceData, strategy: Strategy, earlier: Run | None, now: datetime) -> Turn:
-        from squareoff.core.repeat import Turn, turn_of
-
-        try:
-            calendar = reference.calendar(strategy.symbol.partition(":")[0])
-        except (BadInput, ValueError) as error:
-            return Turn(make=False, reason=str(error), is_trouble=True)
-        try:
-            instrument = reference.instruments.find(strategy.symbol)
-        except LookupError:
-            instrument = None
-        return turn_of(strategy, calendar, instrument, now, earlier)
-
-    def _edits(self, reference: ReferenceData, runs: Sequence[Run]) -> dict[RunId, Plan]:
-        """The plans of runs that do not say what their definition says now."""
-        from squareoff.core.edit import edited, replanned
-
-        by_id = {strategy.id: strategy for strategy in self._strategies.list()}
-        plans: dict[RunId, Plan] = {}
-        for run in runs:
-            if (strategy := by_id.get(run.plan.strategy_id)) is None:
-                continue
-            session = reference.calendar(run.plan.symbol.partition(":")[0]).session_on(run.plan.trading_day)
-            if session is None:
-                continue
-            plan = replanned(run.plan, strategy, session)
-            if edited(run, plan) is not run:
-                plans[run.plan.run_id] = plan
-        return plans

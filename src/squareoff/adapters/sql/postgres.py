@@ -101,8 +101,9 @@ class PostgresDatabase:
         if connection.invalidated:
             return True
         driver: Any = connection.connection.driver_connection
-        readable, _, _ = select.select([driver.fileno()], [], [], 0)
-        return bool(readable)
+        look = select.poll()
+        look.register(driver.fileno(), select.POLLIN)
+        return bool(look.poll(0))
 
     def is_in_transaction(self, connection: Connection) -> bool:
         if connection.invalidated:
@@ -142,6 +143,8 @@ class PostgresDatabase:
         if isinstance(error, IntegrityError):
             return f"refused to store what contradicts it: {self._told(error)}"
         state = getattr(error.orig, "sqlstate", None) or ""
+        if not state:  # no server said this: none was reached, or it went away meanwhile
+            return f"does not answer: {self._told(error)}"
         for prefix, words in _WORDS.items():
             if state.startswith(prefix):
                 return words
@@ -149,7 +152,8 @@ class PostgresDatabase:
 
     def _told(self, error: DBAPIError) -> str:
         """The server's own words on one line, without the password should it ever be in them."""
-        text = " ".join(str(error.orig).split())
+        text = " ".join(str(error.orig).split()).removeprefix("connection failed: ")
+        text = text.replace(" Is the server running on that host and accepting TCP/IP connections?", "")
         password = self._parameters.get("password")
         return text.replace(password, "***") if password else text
 
