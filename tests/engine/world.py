@@ -159,9 +159,11 @@ class World:
         begin: str = "09:15:00",
         clock_folder: Path | None = None,
         clock_ahead_s: float = 0.0,
+        shares_database: bool = False,
     ) -> None:
         """`clock_folder`: processes go by a clock of their machine that can be set, and keep there what they know."""
         self.clock_folder = clock_folder
+        self.shares_database = shares_database
         self.wall_ahead_s = clock_ahead_s
         """How far the machine's clock is ahead of the truth."""
         self.broker_ahead_s: float | None = 0.0
@@ -493,6 +495,7 @@ class Process:
             chase=lambda run: self.chaser.chase(run),
             is_acknowledged=lambda key: key in world.acknowledged,
             limits=lambda symbol: world.limits.get(symbol, PriceLimits()),
+            shares_database=world.shares_database,
         )
         self.chaser = Chaser(engine=self.engine, clock=self.clock, broker=self.broker, spawn=self.spawn)
         self.listener = Listener(
@@ -537,6 +540,7 @@ class Process:
             broker=self.broker,
             spool=self.spool,
             clock=self.clock,
+            licences_first=world.shares_database,
         )
         self.recovered = True
         for work in self.keepers.later_loops():
