@@ -8,6 +8,7 @@ import random
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -41,6 +42,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         except StageError as error:
             problems.append(f"O3: {error}")
         _over(stage, scenario.names, scenario.within_s if not problems else 3.0, scenario.expected.stays_open)
+        with suppress(OSError):  # a broker that is down at the end was killed after it all
+            unused = stage.control()["unused"]
+            problems += [f"the mischief {kind} never happened" for kind in unused if scenario.must_reach]
         verdict = judge(stage, scenario.expected, scenario.names)
         problems += verdict.problems + stage.failures
         planned = (*read_faults(setting.fault), *read_faults(setting.fault_second))

@@ -643,6 +643,122 @@ def redis_and_sql() -> Iterator[Scenario]:
     )
 
 
+def spell(kind: str, for_s: float, **what: Any) -> Step:
+    """Something is wrong with the whole venue from now on, for so long."""
+
+    def cast(stage: Stage) -> None:
+        stage.control(spells=[{"kind": kind, "seconds": for_s, **what}])
+
+    return cast
+
+
+def bad_venues() -> Iterator[Scenario]:
+    lost_and_missing = {
+        slot: (mischief(kind="placed_but_no_answer", slot=slot), mischief(kind="missing_in_orders", slot=slot))
+        for slot in "EX"
+    }
+    yield Scenario(
+        id="v-trades",
+        title="the BUY's answer is lost, and the order book never shows it: found by its trade",
+        setting=Setting(mischief=lost_and_missing["E"]),
+        steps=HOLD_AND_FALL,
+        expected=Expected(ends=("exited_by_sl",), out_within_s=2.0),
+        quick=True,
+    )
+    yield Scenario(
+        id="v-trades-x",
+        title="the SELL's answer is lost, and the order book never shows it: found by its trade, not sent again",
+        setting=Setting(mischief=lost_and_missing["X"]),
+        steps=HOLD_AND_FALL,
+        expected=BY_STOP,
+    )
+    yield Scenario(
+        id="v-trades-killed",
+        title="the order book never shows the BUY, and the engine dies right after its bytes",
+        setting=Setting(fault="gateway.written:1:kill", mischief=(mischief(kind="missing_in_orders", slot="E"),)),
+        steps=(died(), bought(), back(), *AND_FALL),
+        expected=AFTER_RESTART,
+    )
+    yield Scenario(
+        id="v-cancel",
+        title="a resting SELL fills the moment its cancel arrives: nothing is sent again",
+        setting=Setting(
+            mischief=(mischief(kind="partial", slot="X", qty="4"), mischief(kind="fill_on_cancel", slot="X"))
+        ),
+        steps=(bought(), fall, flat(12)),
+        expected=Expected(ends=("exited_by_sl",), out_within_s=6.0),
+        quick=True,
+    )
+    yield Scenario(
+        id="v-cancel-buy",
+        title="a resting BUY fills the moment its cancel arrives: what it bought is sold",
+        setting=Setting(
+            mischief=(mischief(kind="partial", slot="E", qty="4"), mischief(kind="fill_on_cancel", slot="E"))
+        ),
+        steps=(bought(qty=Decimal(4)), wish(Event.STOP), flat(12)),
+        expected=STOPPED,
+    )
+    yield Scenario(
+        id="v-twice",
+        title="the stream tells everything twice, and then how it was before",
+        setting=Setting(mischief=(mischief(kind="news_twice", times=None),)),
+        steps=HOLD_AND_FALL,
+        expected=AT_ONCE,
+        quick=True,
+    )
+    yield Scenario(
+        id="v-lag",
+        title="the broker's positions are those of almost a second ago, over BUY and SELL",
+        steps=(spell("positions_lag", 60, lag_s=0.9), *HOLD_AND_FALL),
+        expected=BY_STOP,
+    )
+    yield Scenario(
+        id="v-500",
+        title="the BUY is answered 500 and was not placed: looked up, given up, never sent again",
+        setting=Setting(mischief=(mischief(kind="error_without_effect", slot="E"),)),
+        steps=(at(BUY_AFTER_S + QUARANTINE_S + 2),),
+        expected=NEVER_HEARD,
+    )
+    yield Scenario(
+        id="v-500-x",
+        title="the SELL is answered 500 and was not placed: looked up, and sent again once",
+        setting=Setting(mischief=(mischief(kind="error_without_effect", slot="X"),)),
+        steps=(bought(), jitter(0.2, 0.6), fall, flat(20)),
+        expected=AFTER_LOOKING,
+    )
+    yield Scenario(
+        id="v-page",
+        title="BUY and SELL are answered with a page for people: both are found, none is sent again",
+        setting=Setting(mischief=(mischief(kind="not_json", slot="E"), mischief(kind="not_json", slot="X"))),
+        steps=HOLD_AND_FALL,
+        expected=BY_STOP,
+    )
+    yield Scenario(
+        id="v-429",
+        title="everything is answered 429 for three seconds while the price falls",
+        steps=(bought(), spell("rate_limited", 3), *AND_FALL),
+        expected=Expected(ends=("exited_by_sl",), out_within_s=5.0),
+    )
+    yield Scenario(
+        id="v-403",
+        title="the login is refused for three seconds while the price falls",
+        steps=(bought(), spell("forbidden", 3), fall, flat(20)),
+        expected=Expected(ends=("exited_by_sl", "failed(token_invalid)"), out_within_s=10.0, alarm="login"),
+    )
+    yield Scenario(
+        id="v-deaf",
+        title="nothing is answered for three seconds while the price falls",
+        steps=(bought(), spell("deaf", 3), fall, flat(25)),
+        expected=AFTER_LOOKING,
+    )
+    yield Scenario(
+        id="v-halt",
+        title="trading is halted for eight seconds just after the stop-loss was hit: chased, out when it opens",
+        steps=(bought(), fall, spell("halt", 8), flat(25)),
+        expected=Expected(ends=("exited_by_sl",), out_within_s=12.0),
+    )
+
+
 def resting_exits() -> Iterator[Scenario]:
     yield Scenario(
         id="x-rests",
@@ -1039,6 +1155,7 @@ def all_scenarios() -> tuple[Scenario, ...]:
         *redis_and_sql(),
         *postgres(),
         *two_workers(),
+        *bad_venues(),
         *resting_exits(),
         *clocks(),
         *the_rest(),

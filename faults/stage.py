@@ -300,12 +300,14 @@ class Stage:
         if symbol == SYMBOL and at is None and Decimal(price) <= LEVEL and self.fell_s is None:
             self.fell_s = time.monotonic()
 
-    def control(self, **what: Any) -> None:
+    def control(self, **what: Any) -> dict[str, Any]:
+        """Tell the venue what to do; it answers what mischief has not happened yet."""
         data = json.dumps(what).encode()
         headers = {"Authorization": "Bearer paper", "Content-Type": "application/json"}
         request = urllib.request.Request(f"{self.broker_url}/control", data=data, headers=headers)
         with urllib.request.urlopen(request, timeout=5) as answer:
-            answer.read()
+            told: dict[str, Any] = json.load(answer)
+        return told
 
     def place(self, side: Side, qty: Decimal, *, symbol: str = SYMBOL) -> None:
         """An order by hand, at the broker, of which squareoff knows nothing."""

@@ -13,7 +13,17 @@ from typing import Annotated, Literal
 
 import msgspec
 
-from squareoff.core.types import Order, OrderReport, Position, Symbol
+from squareoff.core.types import (
+    BrokerOrderId,
+    ClientOrderId,
+    Fill,
+    Order,
+    OrderReport,
+    Position,
+    Product,
+    Side,
+    Symbol,
+)
 
 STREAM_PATH = "/stream"
 HEARTBEAT_S = 1.0
@@ -39,6 +49,18 @@ class TickMessage(msgspec.Struct, frozen=True, kw_only=True, tag_field="is", tag
 
 class OrderMessage(msgspec.Struct, frozen=True, kw_only=True, tag_field="is", tag="order"):
     report: OrderReport
+
+
+class TradeMessage(msgspec.Struct, frozen=True, kw_only=True):
+    """One fill, with what it belongs to. `order_qty`: of the whole order."""
+
+    client_order_id: ClientOrderId
+    broker_order_id: BrokerOrderId
+    symbol: Symbol
+    side: Side
+    product: Product
+    order_qty: Decimal
+    fill: Fill
 
 
 class Refusal(msgspec.Struct, frozen=True, kw_only=True):
@@ -70,6 +92,7 @@ decode_order = msgspec.json.Decoder(Order).decode
 decode_report = msgspec.json.Decoder(OrderReport).decode
 decode_reports = msgspec.json.Decoder(list[OrderReport]).decode
 decode_positions = msgspec.json.Decoder(list[Position]).decode
+decode_trades = msgspec.json.Decoder(list[TradeMessage]).decode
 decode_funds = msgspec.json.Decoder(FundsMessage).decode
 decode_refusal = msgspec.json.Decoder(Refusal).decode
 decode_subscription = msgspec.json.Decoder(Subscription).decode

@@ -240,6 +240,17 @@ class PaperBook:
             return []
         return [self._report(one) for one in tuple(working) if self._try_to_fill(one, tick)]
 
+    def fill_rest(self, client_order_id: ClientOrderId, tick: Tick) -> list[OrderReport]:
+        """All that is open under this id is traded now, whatever was planned. Returns the orders that changed."""
+        open_ones = [one for one in self._by_client_id.get(client_order_id, ()) if one.status is OrderStatus.OPEN]
+        for one in open_ones:
+            self._fill(one, one.remaining, tick.price, tick.at)
+        return [self._report(one) for one in open_ones]
+
+    def trades(self) -> list[tuple[Order, BrokerOrderId, Fill]]:
+        """Every fill with its order, by order."""
+        return [(one.order, key, fill) for key, one in self._orders.items() for fill in one.fills]
+
     def apply(self, record: BookRecord) -> None:
         """Let what was recorded before happen again, without recording it. For rebuilding an empty book."""
         match record:
@@ -321,9 +332,12 @@ class PaperBook:
             if one.fill_plan:
                 one.fill_plan.pop(0)
             return False
-        fill = Fill(trade_id=TradeId(f"T{self._trades + 1:06d}"), qty=qty, price=price, at=tick.at)
-        self._happen(Traded(at=tick.at, broker_order_id=one.broker_order_id, fill=fill))
+        self._fill(one, qty, price, tick.at)
         return True
+
+    def _fill(self, one: _BookOrder, qty: Decimal, price: Decimal, at: datetime) -> None:
+        fill = Fill(trade_id=TradeId(f"T{self._trades + 1:06d}"), qty=qty, price=price, at=at)
+        self._happen(Traded(at=at, broker_order_id=one.broker_order_id, fill=fill))
 
     def _trade(self, one: _BookOrder, fill: Fill) -> None:
         order = one.order

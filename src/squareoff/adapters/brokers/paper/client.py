@@ -20,15 +20,18 @@ from squareoff.adapters.paper_wire import (
     OrderMessage,
     Refusal,
     Subscription,
+    TradeMessage,
     decode_frame,
     decode_funds,
     decode_positions,
     decode_refusal,
     decode_report,
     decode_reports,
+    decode_trades,
     encode,
 )
-from squareoff.core.types import ClientOrderId, Order, OrderReport, Position
+from squareoff.core.types import ClientOrderId, Fill, Order, OrderReport, OrderStatus, Position
+from squareoff.core.values import replace
 from squareoff.errors import BrokerUnavailable, NeverSent, OrderRefused, OutcomeUnknown, RateLimited
 from squareoff.ports import Gate, Idempotency, VenueFacts
 
@@ -99,12 +102,20 @@ class PaperBroker:
 
     async def find(self, order: ClientOrderId) -> OrderReport | None:
         response = await self._ask("GET", f"/orders/{quote(order, safe='')}")
-        if response.status == 404:
-            return None
-        return _read(response, decode_report)
+        known = None if response.status == 404 else _read(response, decode_report)
+        if known is not None and known.status.is_terminal:
+            return known
+        for trade in await self._trades():
+            if trade.client_order_id == order:
+                known = _with_fill(known or _order_of(trade), trade.fill)
+        return known
 
     async def orders(self) -> Sequence[OrderReport]:
-        return _read(await self._ask("GET", "/orders"), decode_reports)
+        known = _read(await self._ask("GET", "/orders"), decode_reports)
+        return _with_trades(known, await self._trades())
+
+    async def _trades(self) -> Sequence[TradeMessage]:
+        return _read(await self._ask("GET", "/trades"), decode_trades)
 
     async def positions(self) -> Sequence[Position]:
         return _read(await self._ask("GET", "/positions"), decode_positions)
@@ -161,6 +172,36 @@ class PaperBroker:
         if report is None:
             raise OutcomeUnknown(client_order_id, "the broker knows this id but does not show the order")
         return report
+
+
+def _with_trades(known: Sequence[OrderReport], trades: Sequence[TradeMessage]) -> list[OrderReport]:
+    """The orders as the book and the trades together tell them: a venue may show a fill in one of both only.
+
+    One that is known by its trades alone counts as open until they cover it."""
+    found = {report.broker_order_id: report for report in known}
+    for trade in trades:
+        report = found.get(trade.broker_order_id) or _order_of(trade)
+        found[trade.broker_order_id] = _with_fill(report, trade.fill)
+    return list(found.values())
+
+
+def _order_of(trade: TradeMessage) -> OrderReport:
+    return OrderReport(
+        client_order_id=trade.client_order_id,
+        broker_order_id=trade.broker_order_id,
+        symbol=trade.symbol,
+        side=trade.side,
+        product=trade.product,
+        qty=trade.order_qty,
+        status=OrderStatus.OPEN,
+    )
+
+
+def _with_fill(report: OrderReport, fill: Fill) -> OrderReport:
+    if all(each.trade_id != fill.trade_id for each in report.fills):
+        report = replace(report, fills=(*report.fills, fill))
+    is_full = report.status is OrderStatus.OPEN and report.filled_qty >= report.qty
+    return replace(report, status=OrderStatus.FILLED) if is_full else report
 
 
 def _acknowledged(client_order_id: ClientOrderId, response: Response) -> OrderReport:

@@ -9,6 +9,7 @@ seconds = 5.0
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
@@ -33,6 +34,8 @@ class Kind(StrEnum):
     """403: the login has expired."""
     NOT_PLACED_NO_ANSWER = "not_placed_no_answer"
     """Nothing is placed, and no answer comes: the connection closes after `seconds`."""
+    ERROR_WITHOUT_EFFECT = "error_without_effect"
+    """500, nothing is placed, and nothing says so."""
     # the order is placed
     PLACED_BUT_NO_ANSWER = "placed_but_no_answer"
     """The answer comes after `seconds`; without `seconds` the connection is closed instead."""
@@ -40,6 +43,8 @@ class Kind(StrEnum):
     """502, and no word of what became of the order."""
     PLACED_BUT_TORN_ANSWER = "placed_but_torn_answer"
     """200, but the answer's JSON ends in the middle."""
+    NOT_JSON = "not_json"
+    """200, and a page for people."""
     DELAY_ANSWER = "delay_answer"
     """The answer comes after `seconds`."""
     PARTIAL = "partial"
@@ -48,6 +53,12 @@ class Kind(StrEnum):
     """Neither the order list nor the stream shows it for `seconds`; positions do."""
     NEWS_LOST = "news_lost"
     """The stream never tells of it; the order list does."""
+    MISSING_IN_ORDERS = "missing_in_orders"
+    """Neither the order list, nor a look-up, nor the stream ever shows it; trades and positions do."""
+    NEWS_TWICE = "news_twice"
+    """The stream tells each change twice, and then once more how the order was before."""
+    FILL_ON_CANCEL = "fill_on_cancel"
+    """What is left of it fills the moment its cancel arrives."""
     REJECT_AFTER_ACCEPT = "reject_after_accept"
     """Acknowledged, never filled, rejected with `reason` after `seconds`."""
 
@@ -58,6 +69,7 @@ _NOT_PLACED = (
     Kind.RATE_LIMIT,
     Kind.TOKEN_INVALID,
     Kind.NOT_PLACED_NO_ANSWER,
+    Kind.ERROR_WITHOUT_EFFECT,
 )
 _NEEDS_SECONDS = (Kind.DELAY_ANSWER, Kind.VISIBLE_LATE)
 
@@ -100,17 +112,43 @@ class Mischief:
         )
 
 
+class SpellKind(StrEnum):
+    DEAF = "deaf"
+    """Every request is read, nothing is done, and the connection ends without an answer."""
+    RATE_LIMITED = "rate_limited"
+    """Every request is answered 429."""
+    FORBIDDEN = "forbidden"
+    """Every request is answered 403: the login has expired."""
+    HALT = "halt"
+    """Nothing is traded in `symbol`, None: in none: no tick, no fill. Orders are taken."""
+    POSITIONS_LAG = "positions_lag"
+    """Positions are those of `lag_s` ago."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Spell:
+    """Something that is wrong with the whole venue from now on, for so many real seconds. /control is never touched."""
+
+    kind: SpellKind
+    seconds: float
+    symbol: Symbol | None = None
+    lag_s: float = 0.0
+
+
 class Script:
     """The list in force, with how often each was met. It ends with the process."""
 
     def __init__(self, items: Iterable[Mischief] = ()) -> None:
         self._items = list(items)
         self._met = [0] * len(self._items)
+        self.unused: Counter[str] = Counter(item.kind for item in self._items)
+        """What has not happened to any order yet, by kind; also of what was cleared."""
 
     def add(self, items: Iterable[Mischief]) -> None:
         for item in items:
             self._items.append(item)
             self._met.append(0)
+            self.unused[item.kind] += 1
 
     def clear(self) -> None:
         self._items.clear()
@@ -130,7 +168,10 @@ class Script:
         item = self._items[i]
         self._met[i] += 1
         turn = self._met[i] - item.after
-        return turn > 0 and (item.times is None or turn <= item.times)
+        happens = turn > 0 and (item.times is None or turn <= item.times)
+        if happens and turn == 1:
+            self.unused[item.kind] -= 1
+        return happens
 
 
 class _File(msgspec.Struct, forbid_unknown_fields=True):

@@ -4,6 +4,7 @@
     DELETE /orders/{client_order_id}   cancel what is open
     GET    /orders                     the day's book: what is open, and what happened in the last 24 hours
     GET    /orders/{client_order_id}   any order
+    GET    /trades                     the day's fills, also of an order that the book does not show
     GET    /positions
     GET    /funds                      what is free to buy with
     GET    /quotes?symbol=...          the last trade of each symbol asked for, as far as there was one
@@ -22,7 +23,7 @@ import asyncio
 import json
 import os
 import signal
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -34,13 +35,22 @@ import msgspec
 from aiohttp import web
 
 from squareoff.adapters.brokers.paper.accounts import read_accounts
-from squareoff.adapters.brokers.paper.book import BookRecord, DuplicateOrder, PaperBook, Refused
+from squareoff.adapters.brokers.paper.book import BookRecord, DuplicateOrder, PaperBook, Refused, Traded
 from squareoff.adapters.brokers.paper.ledger import Ledger, LedgerLine, audit, read_ledger
-from squareoff.adapters.brokers.paper.mischief import Kind, Mischief, Script
+from squareoff.adapters.brokers.paper.mischief import Kind, Mischief, Script, Spell, SpellKind
 from squareoff.adapters.brokers.paper.practice import Show
 from squareoff.adapters.brokers.paper.stream import Streams
-from squareoff.adapters.paper_wire import STREAM_PATH, FundsMessage, Instant, Refusal, TickMessage, decode_order, encode
-from squareoff.core.types import AccountId, BrokerOrderId, ClientOrderId, Order, OrderReport, Symbol, Tick
+from squareoff.adapters.paper_wire import (
+    STREAM_PATH,
+    FundsMessage,
+    Instant,
+    Refusal,
+    TickMessage,
+    TradeMessage,
+    decode_order,
+    encode,
+)
+from squareoff.core.types import AccountId, BrokerOrderId, ClientOrderId, Order, OrderReport, Position, Symbol, Tick
 from squareoff.errors import BadInput, OrderRefused
 from squareoff.ports import Clock, Idempotency
 
@@ -76,6 +86,7 @@ class Control(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
     clear_mischief: bool = False
     mischief: tuple[Mischief, ...] = ()
+    spells: tuple[Spell, ...] = ()
     ticks: tuple[ControlTick, ...] = ()
     drop_streams: bool = False
 
@@ -92,6 +103,13 @@ class _Account:
     hidden: set[ClientOrderId] = field(default_factory=set)
     silent: set[ClientOrderId] = field(default_factory=set)
     """Placed, but not shown yet."""
+    missing: set[ClientOrderId] = field(default_factory=set)
+    """Placed, but never shown except by their trades."""
+    twice: dict[ClientOrderId, OrderReport | None] = field(default_factory=dict)
+    """Orders of which the stream tells too much, and what it told last."""
+    fills_on_cancel: set[ClientOrderId] = field(default_factory=set)
+    positions_before: list[tuple[float, list[Position]]] = field(default_factory=list)
+    """What was held until then (monotonic seconds), for a venue whose positions lag."""
     cancel_rest_at: dict[ClientOrderId, Decimal] = field(default_factory=dict)
     """Orders whose rest the venue cancels once this much is filled."""
 
@@ -126,6 +144,8 @@ class PaperServer:
         self._clock = clock
         self._tape = tape
         self._script = Script(mischief)
+        self._spells: dict[SpellKind, tuple[float, Spell]] = {}
+        """Until when (monotonic seconds) which spell holds."""
         self._streams = Streams()
         self._last_trades: dict[Symbol, Tick] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -158,6 +178,7 @@ class PaperServer:
                 web.delete("/orders/{client_order_id}", self._for_account(self._cancel_order)),
                 web.get("/orders", self._for_account(self._get_orders)),
                 web.get("/orders/{client_order_id}", self._for_account(self._get_order)),
+                web.get("/trades", self._for_account(self._get_trades)),
                 web.get("/positions", self._for_account(self._get_positions)),
                 web.get("/funds", self._for_account(self._get_funds)),
                 web.get("/quotes", self._for_account(self._get_quotes)),
@@ -187,6 +208,9 @@ class PaperServer:
 
     def show(self, tick: Tick, *, fills: bool = True) -> None:
         """One tick happens. Unless `fills` only the feed is wrong: it is told, and no book hears of it."""
+        halt = self._spell(SpellKind.HALT)
+        if halt is not None and halt.symbol in (None, tick.symbol):
+            return
         self._streams.tell_tick(tick)
         if fills:
             self._last_trades[tick.symbol] = tick
@@ -218,6 +242,8 @@ class PaperServer:
         def record(what: BookRecord) -> None:
             self.ledger.append(LedgerLine(account=id, record=what))
             _note(what, changed_at)
+            if isinstance(what, Traded):
+                account.positions_before.append((self._clock.monotonic_s(), book.positions()))
 
         idempotency, allow_short = self._rules
         book = PaperBook(idempotency=idempotency, allow_short=allow_short, cash=cash, on_record=record)
@@ -227,7 +253,8 @@ class PaperServer:
                 _note(line.record, changed_at)
         if book.purse is not None:
             book.purse.last.update((symbol, tick.price) for symbol, tick in self._last_trades.items())
-        return _Account(id=id, book=book, changed_at=changed_at)
+        account = _Account(id=id, book=book, changed_at=changed_at)
+        return account
 
     def _logged_in(self, token: str) -> _Account | None:
         if token not in self._by_token:
@@ -249,10 +276,15 @@ class PaperServer:
             report = account.book.find(one.client_order_id)
             silent = one.client_order_id in account.silent
             if report is not None and not silent and self._is_visible(account, report.client_order_id):
-                self._streams.tell_order(account.id, report)
+                for each in _told(account, report):
+                    self._streams.tell_order(account.id, each)
 
     def _is_visible(self, account: _Account, client_order_id: ClientOrderId) -> bool:
-        return client_order_id not in account.hidden
+        return client_order_id not in account.hidden and client_order_id not in account.missing
+
+    def _spell(self, kind: SpellKind) -> Spell | None:
+        until_s, spell = self._spells.get(kind, (0.0, None))
+        return spell if self._clock.monotonic_s() < until_s else None
 
     def _go_on(self, work: Awaitable[None]) -> None:
         """Do it beside the requests; it ends with the server."""
@@ -277,6 +309,13 @@ class PaperServer:
             account = self._logged_in(token) if scheme == "Bearer" else None
             if account is None:
                 return _no(403, Refusal(error="token", reason="TokenException: invalid or expired access token"))
+            if request.path != "/control":
+                if self._spell(SpellKind.DEAF) is not None:
+                    return _hang_up(request)
+                if self._spell(SpellKind.FORBIDDEN) is not None:
+                    return _no(403, Refusal(error="token", reason="TokenException: the session has expired"))
+                if self._spell(SpellKind.RATE_LIMITED) is not None:
+                    return _no(429, Refusal(error="rate_limited", reason="too many requests"), {"Retry-After": "0.5"})
             return await handler(request, account)
 
         return handle
@@ -314,6 +353,8 @@ class PaperServer:
             case Kind.RATE_LIMIT:
                 after = f"{1.0 if item.seconds is None else item.seconds:g}"
                 return _no(429, Refusal(error="rate_limited", reason=item.reason), {"Retry-After": after})
+            case Kind.ERROR_WITHOUT_EFFECT:
+                return web.Response(status=500, text="Internal Server Error")
             case Kind.TOKEN_INVALID:
                 return _no(403, Refusal(error="token", reason=item.reason))
             case _:
@@ -332,6 +373,12 @@ class PaperServer:
             account.cancel_rest_at[order.client_order_id] = partial.qty
         if Kind.NEWS_LOST in happens:
             account.silent.add(order.client_order_id)
+        if Kind.MISSING_IN_ORDERS in happens:
+            account.missing.add(order.client_order_id)
+        if Kind.NEWS_TWICE in happens:
+            account.twice[order.client_order_id] = None
+        if Kind.FILL_ON_CANCEL in happens:
+            account.fills_on_cancel.add(order.client_order_id)
         if late is not None:
             account.hidden.add(order.client_order_id)
             self._go_on(self._show_late(account, report, late.seconds or 0.0))
@@ -361,6 +408,10 @@ class PaperServer:
                     await self._clock.sleep(item.seconds or 0.0)
                 case Kind.PLACED_BUT_ERROR:
                     return web.Response(status=502, text="Bad Gateway")
+                case Kind.NOT_JSON:
+                    return web.Response(
+                        text="<html><body>We will be back soon.</body></html>", content_type="text/html"
+                    )
                 case Kind.PLACED_BUT_TORN_ANSWER:
                     torn = encode(report)
                     return web.Response(body=torn[: len(torn) // 2], content_type="application/json")
@@ -370,8 +421,36 @@ class PaperServer:
         client_order_id = ClientOrderId(request.match_info["client_order_id"])
         if not self._is_visible(account, client_order_id) or account.book.find(client_order_id) is None:
             return _not_found()
+        if client_order_id in account.fills_on_cancel:
+            await self._fill_rest(account, client_order_id)
         await self._tell(account, account.book.cancel(client_order_id, self._clock.now()))
         return _json(account.book.find(client_order_id))
+
+    async def _fill_rest(self, account: _Account, client_order_id: ClientOrderId) -> None:
+        report = account.book.find(client_order_id)
+        last = None if report is None else self._last_trades.get(report.symbol)
+        if last is not None:
+            now = last._replace(at=self._clock.now())
+            await self._tell(account, account.book.fill_rest(client_order_id, now))
+
+    async def _get_trades(self, request: web.Request, account: _Account) -> web.StreamResponse:
+        await self.ledger.durable()
+        since = self._clock.now() - DAY_BOOK
+        return _json(
+            [
+                TradeMessage(
+                    client_order_id=order.client_order_id,
+                    broker_order_id=key,
+                    symbol=order.symbol,
+                    side=order.side,
+                    product=order.product,
+                    order_qty=order.qty,
+                    fill=fill,
+                )
+                for order, key, fill in account.book.trades()
+                if account.changed_at[key] >= since and order.client_order_id not in account.hidden
+            ]
+        )
 
     async def _get_order(self, request: web.Request, account: _Account) -> web.StreamResponse:
         client_order_id = ClientOrderId(request.match_info["client_order_id"])
@@ -395,7 +474,16 @@ class PaperServer:
 
     async def _get_positions(self, request: web.Request, account: _Account) -> web.StreamResponse:
         await self.ledger.durable()
-        return _json(account.book.positions())
+        return _json(self._positions(account))
+
+    def _positions(self, account: _Account) -> list[Position]:
+        lag = self._spell(SpellKind.POSITIONS_LAG)
+        if lag is not None:
+            at_s = self._clock.monotonic_s() - lag.lag_s
+            for until_s, before in account.positions_before:
+                if until_s > at_s:
+                    return before
+        return account.book.positions()
 
     async def _get_funds(self, request: web.Request, account: _Account) -> web.StreamResponse:
         await self.ledger.durable()
@@ -433,12 +521,14 @@ class PaperServer:
         if control.clear_mischief:
             self._script.clear()
         self._script.add(control.mischief)
+        for spell in control.spells:
+            self._spells[spell.kind] = self._clock.monotonic_s() + spell.seconds, spell
         for tick in ticks:
             self.show(tick)
         if control.drop_streams:
             await self._streams.drop_all()
         await self.ledger.durable()
-        return _json({})
+        return _json({"unused": {kind: count for kind, count in self._script.unused.items() if count > 0}})
 
     def _tick(self, given: ControlTick) -> Tick:
         at = self._clock.now() if given.at is None else given.at
@@ -454,6 +544,15 @@ def _note(record: BookRecord, changed_at: dict[BrokerOrderId, datetime]) -> None
         return  # it never became an order
     # a fill is dated like its tick, and a tick may be dated wrongly: never back
     changed_at[record.broker_order_id] = max(record.at, changed_at.get(record.broker_order_id, record.at))
+
+
+def _told(account: _Account, report: OrderReport) -> Sequence[OrderReport]:
+    """What the stream says of a change: the change."""
+    if report.client_order_id not in account.twice:
+        return (report,)
+    before = account.twice[report.client_order_id]
+    account.twice[report.client_order_id] = report
+    return (report, report) if before is None else (report, report, before)
 
 
 def _json(value: object) -> web.Response:
