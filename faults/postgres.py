@@ -80,6 +80,7 @@ class PostgresServer:
         until_s = time.monotonic() + STARTS_WITHIN_S
         while not self._answers():
             if self._process.poll() is not None or time.monotonic() > until_s:
+                self._end(signal.SIGQUIT)
                 raise NoPostgres(f"PostgreSQL did not start: {self._log.read_text(errors='replace')[-2000:]}")
             time.sleep(0.02)
 
@@ -90,13 +91,17 @@ class PostgresServer:
     def kill(self) -> None:
         """Every process of the server, with -9."""
         process, self._process = self._process, None
-        if process is not None:
-            process.send_signal(signal.SIGSTOP)  # so that it starts nothing more
-            for pid in _children(process.pid):
-                with suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
-            process.kill()
-            process.wait()
+        if process is None:
+            return
+        process.send_signal(signal.SIGSTOP)  # so that it starts nothing more
+        children = _children(process.pid)
+        for pid in children:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        process.kill()
+        process.wait()
+        while any(_is_alive(pid) for pid in children):  # the next start would be refused
+            time.sleep(0.01)
 
     def freeze(self) -> None:
         """It stands still: connections stay open, nobody answers."""
@@ -214,8 +219,18 @@ def _children(pid: int) -> list[int]:
     return [child for child, parent in pairs if parent == pid]
 
 
+def _is_alive(pid: int) -> bool:
+    """One that nobody has asked after counts as dead."""
+    told = subprocess.run(["ps", "-o", "stat=", "-p", str(pid)], capture_output=True, text=True).stdout.strip()
+    return bool(told) and not told.startswith("Z")
+
+
 def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """Below those that the system hands out by itself: while the server is down a client that asks for it could else
+    be given its port, and keep it from coming back."""
+    for _ in range(100):
+        port = 15_000 + secrets.randbelow(15_000)
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise NoPostgres("no port is free")
