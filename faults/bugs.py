@@ -206,6 +206,40 @@ def _exit_waits_for_sql() -> None:
     Engine._send = saved_first  # type: ignore[method-assign]
 
 
+def _lock_only() -> None:
+    from squareoff.adapters.sql.lease import SqlLease
+
+    SqlLease.is_held = property(lambda self: True)  # type: ignore[assignment,method-assign]
+
+
+def _no_restamp() -> None:
+    from dataclasses import replace
+
+    from squareoff import recovery
+
+    real = recovery._slot_taken_over
+
+    def as_granted(slot: Any, *given: Any) -> Any:
+        return replace(real(slot, *given), stamp=slot.stamp)
+
+    recovery._slot_taken_over = as_granted
+    from squareoff.engine import Engine
+
+    async def any_stamp(self: Any, run_id: Any, attempt: Any) -> bool:
+        return True
+
+    Engine._has_licence_in_sql = any_stamp  # type: ignore[method-assign]
+
+
+def _exit_before_licence() -> None:
+    from squareoff.engine import Engine
+
+    async def sure(self: Any, run_id: Any, attempt: Any) -> bool:
+        return True
+
+    Engine._has_licence_in_sql = sure  # type: ignore[method-assign]
+
+
 BUGS: dict[str, Bug] = {
     bug.name: bug
     for bug in (
@@ -228,6 +262,14 @@ BUGS: dict[str, Bug] = {
         Bug("id-per-slot", "all attempts of a slot share one order id", ("x-reject-unique",), _id_per_slot),
         Bug("gone-is-stopped", "sold by hand after the stop-loss ends as stopped", ("x-hand-stop",), _gone_is_stopped),
         Bug("nothing-reserved", "two exits pass the cap of one position", ("x-two-hand",), _nothing_reserved),
+        Bug("lock-only", "whoever once had the account goes on sending", ("tm-gate",), _lock_only),
+        Bug("no-restamp", "a licence keeps the name of the machine that granted it", ("tm-back",), _no_restamp),
+        Bug(
+            "exit-before-licence",
+            "across machines, an exit leaves before its licence is in SQL",
+            ("tm-licence",),
+            _exit_before_licence,
+        ),
         Bug("exit-waits-for-sql", "an exit waits until SQL has the run", ("46",), _exit_waits_for_sql),
     )
 }

@@ -43,7 +43,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _over(stage, scenario.names, scenario.within_s if not problems else 3.0, scenario.expected.stays_open)
         verdict = judge(stage, scenario.expected, scenario.names)
         problems += verdict.problems + stage.failures
-        wanted = {fault.point for fault in read_faults(setting.fault)} if scenario.must_reach else set()
+        planned = (*read_faults(setting.fault), *read_faults(setting.fault_second))
+        wanted = {fault.point for fault in planned} if scenario.must_reach else set()
         problems += [f"the fault at {point} was never reached" for point in wanted - stage.seen_points()]
         outcome, out_s, takeover_s = verdict.outcome, verdict.out_s, verdict.takeover_s
         notes = stage.notes

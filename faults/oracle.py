@@ -36,6 +36,8 @@ class Expected:
     """Exit orders that executed; more where the venue fills in parts."""
     out_within_s: float | None = None
     """From the fall of the price until an exit's fill; None: the scenario's own bound says it."""
+    takeover_within_s: float | None = None
+    """From the death of a worker until another one is ready; None: not judged."""
     alarm: str = ""
     """A word that an alarm must have."""
     may_miss_stop: bool = False
@@ -55,6 +57,10 @@ class Verdict:
 def judge(stage: Stage, expected: Expected, names: Sequence[str] = ("s",)) -> Verdict:
     verdict = Verdict()
     verdict.takeover_s = max(stage.takeovers_s, default=None)
+    bound_s = expected.takeover_within_s
+    if bound_s is not None and (verdict.takeover_s is None or verdict.takeover_s > bound_s):
+        took = "never" if verdict.takeover_s is None else f"after {verdict.takeover_s:.2f} s"
+        verdict.problems.append(f"O3: taken over {took}, bound {bound_s:g} s")
     audit = wiring.paper_audit(stage.folder / "broker")
     verdict.problems += [f"O1: {why}" for why in audit.doubles]
     verdict.problems += [f"O1: the account is short {-o.net_qty} {o.symbol}" for o in audit.orphans if o.net_qty < 0]

@@ -10,7 +10,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from typing import Any
 
@@ -239,6 +239,31 @@ def in_redis(within_s: float) -> Step:
 def at(after_s: float) -> Step:
     """Until so long after the clock's start."""
     return lambda stage: time.sleep(max(0.0, stage.began_s + after_s - time.monotonic()))
+
+
+def quiet(stage: Stage) -> None:
+    """From now on nobody trades: what is placed waits."""
+    stage.is_quiet = True
+
+
+def loud(stage: Stage) -> None:
+    stage.is_quiet = False
+
+
+def clock_set(ahead_s: float) -> Step:
+    """The clock of the worker's machine, against everybody else's."""
+    return lambda stage: stage.set_clock(ahead_s)
+
+
+def reboot_with_clock(ahead_s: float) -> Step:
+    """The worker dies, and what it knew of the time is gone with the machine's boot."""
+
+    def work(stage: Stage) -> None:
+        stage.set_clock(ahead_s)
+        (stage.config.data / "accounts" / "paper.clock").unlink(missing_ok=True)
+        kill(stage)
+
+    return work
 
 
 def still_held(qty: Decimal = QTY) -> Step:
@@ -618,6 +643,77 @@ def redis_and_sql() -> Iterator[Scenario]:
     )
 
 
+def resting_exits() -> Iterator[Scenario]:
+    yield Scenario(
+        id="x-rests",
+        title="the SELL is accepted and never fills: cancelled, proven, sent again at a limit",
+        setting=Setting(mischief=(mischief(kind="partial", slot="X", qty="0.001"),)),
+        steps=(bought(), fall, flat(12)),
+        expected=Expected(ends=("exited_by_sl",), exits_most=2, out_within_s=6.0),
+        quick=True,
+    )
+    yield Scenario(
+        id="x-rests-part",
+        title="four of ten fill, the rest of the SELL rests: only the rest is sent again",
+        setting=Setting(mischief=(mischief(kind="partial", slot="X", qty="4"),)),
+        steps=(bought(), fall, flat(12)),
+        expected=Expected(ends=("exited_by_sl",), exits_most=2, out_within_s=6.0),
+    )
+    yield Scenario(
+        id="x-rests-killed",
+        title="the engine dies when it has asked to cancel a resting SELL",
+        setting=Setting(fault="broker.cancel.after:1:kill", mischief=(mischief(kind="partial", slot="X", qty="4"),)),
+        steps=(bought(), fall, died(), flat(20)),
+        expected=Expected(ends=("exited_by_sl",), exits_most=2, out_within_s=12.0),
+    )
+    yield Scenario(
+        id="x-rests-stop",
+        title="SELL time, its order rests at a limit, and the price falls to the stop-loss",
+        setting=Setting(
+            sell_after_s=5,
+            mischief=(mischief(kind="partial", slot="X", qty="4"), mischief(kind="partial", slot="X", qty="1")),
+        ),
+        steps=(bought(), sent(Side.SELL, 2), fall, flat(12)),
+        expected=Expected(ends=("exited_by_sl",), exits_most=3, out_within_s=6.0),
+    )
+
+
+def clocks() -> Iterator[Scenario]:
+    yield Scenario(
+        id="52",
+        title="the machine's clock steps an hour forward before BUY time, by mistake",
+        steps=(at(0.7), clock_set(3600), *HOLD_AND_FALL),
+        expected=Expected(ends=("exited_by_sl",), out_within_s=1.0, alarm="clock is wrong"),
+        quick=True,
+    )
+    yield Scenario(
+        id="52b",
+        title="the machine starts anew with its clock an hour ahead: nothing is bought, and it says so",
+        steps=(at(0.3), reboot_with_clock(3600), back(), seconds(2)),
+        expected=Expected(ends=("failed(buy_missed)",), bought=(0, 0), alarm="what time it is"),
+    )
+    yield Scenario(
+        id="52c",
+        title="the machine starts anew with its clock ten minutes behind, and it is set right within the grace",
+        steps=(at(0.3), reboot_with_clock(-600), back(), seconds(1), clock_set(0), *HOLD_AND_FALL),
+        expected=Expected(ends=("exited_by_sl",), out_within_s=1.0, alarm="what time it is"),
+    )
+    yield Scenario(
+        id="53",
+        title="the machine's clock steps ten minutes back just after the BUY",
+        steps=(sent(Side.BUY), clock_set(-600), *HOLD_AND_FALL),
+        expected=Expected(ends=("exited_by_sl",), out_within_s=1.0, alarm="clock is wrong"),
+    )
+    yield Scenario(
+        id="53b",
+        title="the clock steps back, the engine dies, and its successor goes by the time that was confirmed",
+        setting=Setting(sell_after_s=14),
+        steps=(bought(), clock_set(-600), jitter(1.2, 1.6), kill, back(), flat(20)),
+        expected=Expected(ends=("sold",), alarm="clock is wrong"),
+        within_s=30,
+    )
+
+
 ON_POSTGRES = Setting(database="postgres")
 
 
@@ -688,6 +784,142 @@ def postgres() -> Iterator[Scenario]:
             *HOLD_AND_FALL,
         ),
         expected=BY_STOP,
+    )
+
+
+STANDBY = Setting(second="standby")
+MACHINE = Setting(second="machine", database="postgres")
+TAKEN_OVER = Expected(ends=("exited_by_sl",), out_within_s=2.0, takeover_within_s=3.0)
+ACROSS_MACHINES = Expected(ends=("exited_by_sl",), out_within_s=QUARANTINE_S + 10, takeover_within_s=5.0)
+"""A licence granted on the other machine may have been used: it is looked up for the whole quarantine first."""
+
+
+def two_workers() -> Iterator[Scenario]:
+    yield Scenario(
+        id="sb-hold",
+        title="the engine is killed while holding, and the price falls when its standby is ready",
+        setting=STANDBY,
+        steps=(bought(), jitter(0.0, 0.5), kill, died(), back(), fall, flat()),
+        expected=TAKEN_OVER,
+        quick=True,
+    )
+    yield Scenario(
+        id="sb-fall",
+        title="the engine is killed while holding, and the price falls at once",
+        setting=STANDBY,
+        steps=(bought(), jitter(0.0, 0.5), kill, fall, flat()),
+        expected=replace(TAKEN_OVER, out_within_s=4.0),
+    )
+    yield Scenario(
+        id="sb-mark",
+        title="the engine dies between the SELL's mark and its bytes: its standby looks, and sells once",
+        setting=replace(STANDBY, fault="gateway.marked:2:kill"),
+        steps=(bought(), fall, died(), flat(20)),
+        expected=replace(AFTER_LOOKING, takeover_within_s=3.0),
+    )
+    yield Scenario(
+        id="57-two",
+        title="START told five times with two workers: one run, one BUY",
+        setting=STANDBY,
+        steps=(*(wish(Event.START),) * 5, at(BUY_AFTER_S - 0.2), jitter(0.0, 0.4), kill, bought(), *AND_FALL),
+        expected=Expected(ends=("exited_by_sl", "failed(buy_missed)"), out_within_s=16),
+    )
+    yield Scenario(
+        id="tm-hold",
+        title="two machines: the engine is killed while holding, and the price falls",
+        setting=MACHINE,
+        steps=(bought(), seconds(0.5), kill, died(), fall, flat(25)),
+        expected=ACROSS_MACHINES,
+        within_s=40,
+    )
+    yield Scenario(
+        id="tm-pause",
+        title="two machines: the engine stands still past its lease, the other sells, and it wakes and sends nothing",
+        setting=MACHINE,
+        steps=(bought(), seconds(0.5), freeze(14, fall), flat(25), seconds(2)),
+        expected=replace(ACROSS_MACHINES, takeover_within_s=None),
+        within_s=40,
+    )
+    yield Scenario(
+        id="tm-pause-sending",
+        title="two machines: the engine stands still between the SELL's mark and its bytes, past its lease",
+        setting=replace(MACHINE, fault="gateway.marked:2:pause"),
+        steps=(bought(), seconds(0.5), beside(resume_after(3)), fall, flat(30), seconds(2)),
+        expected=replace(ACROSS_MACHINES, takeover_within_s=None, out_within_s=QUARANTINE_S + 14),
+        within_s=40,
+    )
+    yield Scenario(
+        id="tm-gate",
+        title="two machines: the engine stands still when its SELL is about to leave, until the other one has sold",
+        setting=replace(MACHINE, fault="broker.submit.before:2:pause"),
+        steps=(bought(), seconds(0.5), beside(resume_after(14)), fall, flat(30), seconds(5)),
+        expected=replace(ACROSS_MACHINES, takeover_within_s=None),
+        within_s=40,
+    )
+    yield Scenario(
+        id="tm-sent",
+        title="two machines: the engine dies right after the SELL's bytes, its answer unread",
+        setting=replace(MACHINE, fault="gateway.written:2:kill"),
+        steps=(bought(), seconds(0.5), fall, died(), flat(25)),
+        expected=replace(ACROSS_MACHINES, exits_most=1),
+        within_s=40,
+    )
+    yield Scenario(
+        id="tm-unsaved",
+        title="two machines: the engine dies when the BUY has filled, before SQL knows of the position",
+        setting=replace(MACHINE, fault="records.save.before:3:kill"),
+        steps=(bought_or_missed, fall, flat_again),
+        expected=Expected(ends=("exited_by_sl", "failed(buy_missed)"), bought=(0, 1)),
+        within_s=40,
+    )
+    yield Scenario(
+        id="tm-buy",
+        title="two machines: the engine is killed about the moment of the BUY",
+        setting=MACHINE,
+        steps=(at(BUY_AFTER_S - 0.1), jitter(0.0, 0.3), kill, bought_or_missed, fall, flat_again),
+        expected=Expected(ends=("exited_by_sl", "failed(buy_missed)", "failed(outcome_unknown)"), bought=(0, 1)),
+        within_s=40,
+    )
+    yield Scenario(
+        id="tm-licence",
+        title="two machines: the BUY fills while SQL stands still, the price falls, the engine is killed",
+        setting=MACHINE,
+        steps=(
+            at(1),
+            quiet,
+            sent(Side.BUY),
+            database("freeze"),
+            loud,
+            bought(),
+            fall,
+            seconds(0.7),
+            kill,
+            died(),
+            database("thaw"),
+            flat(30),
+        ),
+        expected=Expected(ends=("exited_by_sl",), out_within_s=QUARANTINE_S + 14),
+        within_s=40,
+    )
+    yield Scenario(
+        id="tm-back",
+        title="two machines: the second one's SELL is answered 429, sent again, and it dies; the first one goes on",
+        setting=replace(
+            MACHINE,
+            mischief=(mischief(kind="rate_limit", slot="X", seconds=0.5),),
+            fault_second="gateway.written:2:kill",
+        ),
+        steps=(bought(), seconds(0.5), kill, died(), back(), fall, died(2, 30), flat(30)),
+        expected=Expected(ends=("exited_by_sl",), out_within_s=QUARANTINE_S + 16),
+        within_s=40,
+    )
+    yield Scenario(
+        id="tm-nosql",
+        title="two machines: nobody can renew the lease while the price falls: nothing is sent, it is told, then sold",
+        setting=MACHINE,
+        steps=(bought(), seconds(1), database("stop"), seconds(2.5), fall, seconds(1), database("start"), flat(40)),
+        expected=Expected(ends=("exited_by_sl",), out_within_s=30),
+        within_s=60,
     )
 
 
@@ -801,7 +1033,16 @@ def the_rest() -> Iterator[Scenario]:
 
 
 def all_scenarios() -> tuple[Scenario, ...]:
-    found = (*deaths(), *broker(), *redis_and_sql(), *postgres(), *the_rest())
+    found = (
+        *deaths(),
+        *broker(),
+        *redis_and_sql(),
+        *postgres(),
+        *two_workers(),
+        *resting_exits(),
+        *clocks(),
+        *the_rest(),
+    )
     ids = [each.id for each in found]
     if len(set(ids)) != len(ids):
         raise ValueError(f"a scenario's id is used twice: {sorted(i for i in ids if ids.count(i) > 1)}")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -45,6 +46,7 @@ QTY = Decimal(10)
 BUY_AFTER_S = 2
 QUARANTINE_S, REQUEST_TIMEOUT_S = 4.0, 1.0
 PRICE_EVERY_S = 0.1
+LEASE_TTL_S = 1.5
 READY_WITHIN_S = 45.0
 
 
@@ -69,6 +71,11 @@ class Setting:
     """Start a worker that died again."""
     bug: str = ""
     """A seeded bug of `faults.bugs`."""
+    fault_second: str = ""
+    """SQUAREOFF_FAULT of the second worker, until it dies."""
+    second: str = ""
+    """A second worker that stands by: "standby" with the same data folder, "machine" with one of its own and a lease
+    in the database, which then is PostgreSQL."""
     database: str = "sqlite"
     """Or "postgres": a server of its own, which the steps may stop."""
 
@@ -91,6 +98,8 @@ class Stage:
     setting: Setting
     dice: random.Random
     price: Decimal = PRICE
+    is_quiet: bool = False
+    """Nobody trades: no price is told, and nothing fills."""
     fell_s: float | None = None
     """When the first tick at or below the stop-loss was on the wire (monotonic seconds)."""
     workers: list[Worker] = field(default_factory=list)
@@ -104,6 +113,8 @@ class Stage:
     _logs: list[IO[bytes]] = field(default_factory=list)
     database: PostgresServer | None = None
     _broker: subprocess.Popen[bytes] | None = None
+    _folders: dict[str, Path] = field(default_factory=dict)
+    """Data folders of workers that have one of their own, by name."""
     _threads: list[threading.Thread] = field(default_factory=list)
     _lock: threading.RLock = field(default_factory=threading.RLock)
 
@@ -117,12 +128,20 @@ class Stage:
         try:
             if self.setting.database == "postgres":
                 self._begin_postgres()
+            if self.setting.second == "machine":
+                self._begin_machine()
             self.store = wiring.open_strategy_store(self.config)
             self._begin()
         except BaseException:
             self.__exit__()
             raise
         return self
+
+    def _begin_machine(self) -> None:
+        other = Config(data=self.folder / "data-2")
+        other.make_data_folder()
+        shutil.copy(self.config.data / ADDRESS_NAME, other.data / ADDRESS_NAME)
+        self._folders["two"] = other.data
 
     def _begin_postgres(self) -> None:
         self.database = PostgresServer()
@@ -142,6 +161,9 @@ class Stage:
         self.start_worker("one", self.setting.fault)
         self.wait("the worker", lambda: self.workers[0].ready_s is not None or not self.workers[0].is_alive)
         self.background(self._keep_workers)
+        if self.setting.second:
+            standby = self.start_worker("two", self.setting.fault_second)
+            self.wait("the standby", lambda: b"STANDBY" in standby.log.read_bytes())
         self.wait("the run", lambda: bool(self.store.runs()))  # by a second worker, if the first one died
         self.clock.start()
         self.began_s = time.monotonic()
@@ -216,9 +238,12 @@ class Stage:
         command = [sys.executable, "-m", "faults.worker"]
         if self.setting.bug:
             command += ["--bug", self.setting.bug]
-        command += ["--data", str(self.config.data), "--broker", self.broker_url, "--redis", self.redis.url]
+        data = self._folders.get(name, self.config.data)
+        command += ["--data", str(data), "--broker", self.broker_url, "--redis", self.redis.url]
+        command += ["--standby"] if self.setting.second else []
+        command += ["--lease", "sql", "--lease-ttl", f"{LEASE_TTL_S:g}"] if self.setting.second == "machine" else []
         command += ["--request-timeout", f"{REQUEST_TIMEOUT_S:g}", "--quarantine", f"{QUARANTINE_S:g}"]
-        command += ["--clock", str(self._clock_file)]
+        command += ["--clock", str(self._clock_file), "--clock-step", str(self.folder / "clock-step")]
         log = self.folder / f"worker-{len(self.workers)}-{name}.log"
         environment = {**os.environ, VARIABLE: fault, SEEN_VARIABLE: str(self._seen_file)}
         process = self._spawn(command, log, environment)
@@ -264,7 +289,8 @@ class Stage:
     def _keep_prices(self) -> None:
         while not self._ended.wait(PRICE_EVERY_S * self.dice.uniform(0.5, 1.5)):
             with suppress(OSError):
-                self.tick(self.price)
+                if not self.is_quiet:
+                    self.tick(self.price)
 
     def tick(self, price: Decimal | str, *, symbol: str = SYMBOL, at: datetime | None = None) -> None:
         tick: dict[str, Any] = {"symbol": symbol, "price": str(price)}
@@ -347,6 +373,12 @@ class Stage:
 
     def wish(self, event: Event, name: str = "s") -> None:
         self.store.wish(self.store.get(name).id, event, at=self.clock.now(), by="you")
+
+    def set_clock(self, ahead_s: float) -> None:
+        """Somebody sets the clock of the worker's machine."""
+        draft = self.folder / "clock-step.new"
+        draft.write_text(f"{ahead_s:g}")
+        draft.replace(self.folder / "clock-step")
 
     def flush_redis(self) -> None:
         with wiring.redis_client(self.redis.url) as client:

@@ -18,6 +18,7 @@ MOVERS = {
     "mornings",
     "precedence",
     "scheduler",
+    "timekeeping",
     "recovery",
     "keepers",
 }

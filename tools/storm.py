@@ -156,11 +156,13 @@ class Storm:
 
     def count(self) -> dict[str, Any]:
         """Wait until everything is over, end in order, read the ledger."""
-        for run in self.store.open_runs():  # START was taken after its BUY time: armed for tomorrow
-            if run.state is State.READY and run.plan.buy_at - wiring.now(self.config) > timedelta(hours=2):
-                self.store.wish(run.plan.strategy_id, Event.STOP, at=wiring.now(self.config), by="storm")
-        until_s = time.monotonic() + 120
+        until_s, called_off = time.monotonic() + 120, set[StrategyId]()
         while (left := [r for r in self.store.open_runs() if not r.is_closed]) and time.monotonic() < until_s:
+            for run in left:  # START was taken after its BUY time: armed for tomorrow
+                is_far = run.plan.buy_at - wiring.now(self.config) > timedelta(hours=2)
+                if run.state is State.READY and is_far and run.plan.strategy_id not in called_off:
+                    called_off.add(run.plan.strategy_id)
+                    self.store.wish(run.plan.strategy_id, Event.STOP, at=wiring.now(self.config), by="storm")
             time.sleep(0.2)
         self.wait("squareoff up", lambda: "worker" in self.pids())
         assert self.up is not None

@@ -1,5 +1,8 @@
 """After every order that may be live and should not be, or of which nobody knows whether it is: it is looked up or
 cancelled until the broker proves what became of it. Nothing is sent again on a guess.
+
+An exit that rests is not let alone either: after some seconds it is cancelled, the cancel is proven, and what is left
+of it is sent again at a lower price. A fill during the cancel wins.
 """
 
 from __future__ import annotations
@@ -10,7 +13,7 @@ from typing import Any, Protocol
 from squareoff.core.board import Board
 from squareoff.core.events import Cause, Event, Signal, Source
 from squareoff.core.machine import State
-from squareoff.core.orders import AttemptPhase, SlotPhase
+from squareoff.core.orders import RESCUE_EVERY_S, AttemptPhase, SlotPhase
 from squareoff.core.ownership import Ownership, key_of, net_of
 from squareoff.core.run import Run, slot_of
 from squareoff.core.types import ZERO, ClientOrderId, OrderReport, RunId, SlotName
@@ -20,6 +23,10 @@ from squareoff.ports import Broker, Clock, EngineState, JournalKind, Severity, S
 
 LOOK_UP_FIRST_S, LOOK_UP_LONGEST_S = 0.5, 5.0
 """A lost order is looked up at once, then with these pauses, doubling."""
+LOOK_FOR_RESTING_S = 0.25
+HURRIED = 20
+"""So many exits of a run are replaced at the venue's pace, further ones at that of a rescue: a session has room for
+some five thousand."""
 
 
 class Chasing(Storyteller, Protocol):
@@ -34,6 +41,7 @@ class Chasing(Storyteller, Protocol):
     def on_report(self, report: OrderReport) -> None: ...
     def wake(self, run_id: RunId) -> None: ...
     def tell(self, severity: Severity, headline: str, text: str, run: Run | None = None) -> None: ...
+    def warn(self, what: str, headline: str, text: str, run: Run | None = None) -> None: ...
 
 
 class Chaser:
@@ -61,6 +69,8 @@ class Chaser:
         for attempt in run.exit.attempts:
             if attempt.phase is AttemptPhase.UNKNOWN:
                 self._after("look up", run_id, SlotName.EXIT, attempt.client_order_id)
+            elif attempt.phase is AttemptPhase.OPEN and attempt.cancel_asked:
+                self._after("cancel", run_id, SlotName.EXIT, attempt.client_order_id)
 
     def _after(self, what: str, run_id: RunId, name: SlotName, order: ClientOrderId) -> None:
         if (what, order) in self._chased:
@@ -87,6 +97,39 @@ class Chaser:
         if run is None or (place := slot_of(run, order)) is None:
             return AttemptPhase.DONE
         return run.slot(place[0]).attempts[place[1]].phase
+
+    # ------------------------------------------------------------------ exits that rest
+
+    async def replace_resting_exits(self) -> None:
+        """A loop that never ends."""
+        after_s = self._broker.facts.replace_exit_after_s
+        since_s: dict[ClientOrderId, float] = {}
+        while after_s is not None:
+            await self._clock.sleep(LOOK_FOR_RESTING_S)
+            now_s, board = self._clock.monotonic_s(), self._engine.board
+            resting = {a.client_order_id: run for run in map(board.runs.__getitem__, board.unsettled)
+                       if (a := run.exit.current) is not None and a.phase is AttemptPhase.OPEN}  # fmt: skip
+            since_s = {order: since_s.get(order, now_s) for order in resting}
+            for order, run in resting.items():
+                hurried = len(run.exit.attempts) <= HURRIED
+                if now_s - since_s[order] >= (after_s if hurried else max(after_s, RESCUE_EVERY_S)):
+                    self._replace(run)
+
+    def _replace(self, run: Run) -> None:
+        """Have it cancelled; once that is proven, what is left is due again. After the close the venue ends it."""
+        attempt = run.exit.current
+        if self._engine.halted or attempt is None or attempt.cancel_asked or self._clock.now() >= run.plan.closes_at:
+            return
+        asked = run.exit.with_current(cancel_asked=True)
+        run = replace(run, exit=asked, version=run.version + 1)
+        self._engine.put(run)
+        price = "at market" if attempt.limit_price is None else f"at {attempt.limit_price:f}"
+        text = f"the SELL of {attempt.qty:f} {price} rests, {attempt.filled_qty:f} filled: it is replaced"
+        self._engine.say(JournalKind.RETRY, text, run, order=attempt.client_order_id)
+        if attempt.number > 1:
+            text += f"; you still hold {run.remaining_qty:f}"
+            self._engine.warn("exit rests", f"{run.plan.symbol}: the SELL does not fill", text, run)
+        self._engine.wake(run.plan.run_id)  # which chases it, and saves beside that who wanted it gone
 
     # ------------------------------------------------------------------ cancel until it is proven
 

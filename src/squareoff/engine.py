@@ -18,12 +18,14 @@ from squareoff.core import story
 from squareoff.core.board import Board, exit_qty, is_exposed
 from squareoff.core.edit import edited
 from squareoff.core.events import Cause, Event, Signal, Source
+from squareoff.core.exits import exit_limit
 from squareoff.core.limits import AccountRules, DayTotals, Level, loss_is_reached, objection, orders_of, pnl_of
 from squareoff.core.machine import CAUSE_LABEL, EXPOSURE_LABEL, STATE_LABEL, Effect, State
 from squareoff.core.orders import RESCUE_EVERY_S, Attempt, AttemptPhase, SlotPhase, Stamp
 from squareoff.core.outcomes import Answered, GateSaidNo, NotSent, Refused, Sent, hear, judge, sending
 from squareoff.core.ownership import Key, Ownership, key_of
-from squareoff.core.run import Decision, Run, StopSeen, advance, nothing_bought, slot_of, with_wish
+from squareoff.core.plausible import ANY_PRICE, PriceLimits
+from squareoff.core.run import Decision, Run, StopSeen, advance, nothing_bought, slot_of, with_time_moved, with_wish
 from squareoff.core.strategy import Plan
 from squareoff.core.triggers import due, is_fresh, stop_hit
 from squareoff.core.types import (
@@ -33,10 +35,12 @@ from squareoff.core.types import (
     Exposure,
     Order,
     OrderReport,
+    OrderType,
     RunId,
     Side,
     SlotName,
     StrategyId,
+    Symbol,
     Tick,
 )
 from squareoff.core.values import replace
@@ -103,7 +107,9 @@ _KIND_OF = {
 class Engine:
     """Works the runs of one account. `set_timers` is told every snapshot; `spawn` starts background work;
     `chase` sees to orders that may be live and should not be; `is_acknowledged` is asked before an alarm about a
-    position (`story.exposure_key`) is repeated."""
+    position (`story.exposure_key`) is repeated; `limits`, for the price band that an exit's limit must stay in.
+    `shares_database`: a successor may be on another machine, which does not see our send marks, so an exit leaves only
+    when its licence is in SQL."""
 
     def __init__(
         self,
@@ -124,15 +130,19 @@ class Engine:
         precedence: Precedence,
         chase: Callable[[Run], None],
         is_acknowledged: Callable[[str], bool] = lambda key: False,
+        limits: Callable[[Symbol], PriceLimits] = lambda symbol: ANY_PRICE,
+        shares_database: bool = False,
     ) -> None:
         self.account, self.board, self.stamp = account, board, stamp
         self._clock, self._records, self._journal, self._runtime = clock, records, journal, runtime
         self._broker, self._gateway, self._spool, self._alerts = broker, gateway, spool, alerts
         self._set_timers, self._spawn_task, self._chase, self._precedence = set_timers, spawn, chase, precedence
-        self._is_acknowledged = is_acknowledged
+        self._is_acknowledged, self._limits = is_acknowledged, limits
         self.ownership = Ownership(board)
         self.entries_blocked: str | None = None
         """Why no new entry may be made now; None: they may. Exits never ask."""
+        self.time_doubt: str | None = None
+        """Why nobody can say what time it is; None: trading time is trusted. Exits never ask."""
         self.redis_damaged = asyncio.Event()
         """Set when a claim found a Redis that is not the one we wrote; the keeper rebuilds it."""
         self.rules = AccountRules()
@@ -152,6 +162,9 @@ class Engine:
         self._tasks: set[asyncio.Task[None]] = set()
         self._told_s: dict[tuple[str, RunId | None], float] = {}
         self._saved_version: dict[RunId, int] = {}
+        self._shares_database = shares_database
+        self._saved_exits: dict[RunId, int] = {}
+        """The last exit attempt of each run that SQL has under our own stamp."""
         self._calls: dict[RunId, asyncio.Future[None]] = {}
         """Set when something urgent comes for a run that waits for its write."""
         self._writers: dict[RunId, asyncio.Task[None]] = {}
@@ -283,6 +296,13 @@ class Engine:
         if run_id in self.board.runs:
             self._wake(run_id)
 
+    def time_moved(self, by: timedelta) -> None:
+        """Trading time was set anew: everything is asked again what is due."""
+        for run in list(self.board.runs.values()):
+            if (moved := with_time_moved(run, by)) is not run:
+                self.put(moved)
+            self._wake(run.plan.run_id)
+
     def ring(self) -> None:
         """Tell again, once a minute until it is acknowledged, of every run whose position nobody can vouch for."""
         exposed = [run for run in map(self.board.runs.__getitem__, self.board.unsettled) if is_exposed(run)]
@@ -365,11 +385,14 @@ class Engine:
         answered: tuple[Event, int] | None = None
         try:
             while not self.halted and (run := self.board.runs.get(run_id)) is not None:
+                if not self._gateway.may_send:  # woken after another has taken the account: the story is theirs now
+                    self.halt("this worker no longer holds the account")
+                    break
                 inbox = self._inbox.get(run_id)
                 if inbox:
                     await self._handle(run_id, inbox.popleft())
                     continue
-                signal = due(run, self._clock.now(), self.board.last(run.plan.symbol))
+                signal = self._due(run)
                 if signal is None or answered == (signal.event, run.version):
                     break
                 answered = (signal.event, run.version)
@@ -377,7 +400,7 @@ class Engine:
             await self._rest(run_id)
             self._failures.pop(run_id, None)
         except FenceLost as error:
-            self._halt(str(error))
+            self.halt(str(error))
         except Exception as error:  # a bug of ours must never be silent about a position
             self._broken(run_id, error)
             raise
@@ -443,8 +466,12 @@ class Engine:
         if run is not None and (wishing := with_wish(run, event)) != run:
             self.put(replace(wishing, version=run.version + 1))
 
+    def _due(self, run: Run) -> Signal | None:
+        symbol = run.plan.symbol
+        return due(run, self._clock.now(), self.board.last(symbol), as_of=self.board.as_of(symbol))
+
     def _is_due(self, run: Run, event: Event) -> bool:
-        signal = due(run, self._clock.now(), self.board.last(run.plan.symbol))
+        signal = self._due(run)
         return signal is not None and signal.event is event
 
     async def _stay(self, run_id: RunId, decision: Decision) -> None:
@@ -603,21 +630,35 @@ class Engine:
             self.put(run)
             attempt = run.exit.current
             assert attempt is not None
-        if attempt.number > 1:
+        if self._shares_database:
+            if not await self._has_licence_in_sql(run_id, attempt):
+                self._try_again(run_id, LOOK_AGAIN_S)
+                return
+        elif attempt.number > 1:
             # with SQL down the send mark is the licence: getting out does not wait
             await self._update(run_id)
         await self._send(run_id, SlotName.EXIT, attempt, cause=signal.event, not_after=None)
 
+    async def _has_licence_in_sql(self, run_id: RunId, attempt: Attempt) -> bool:
+        """Under our own stamp, so that whoever takes the account counts it as perhaps sent."""
+        if self._saved_exits.get(run_id, 0) >= attempt.number:
+            return True
+        run = self.board.runs[run_id]
+        if run.exit.stamp != self.stamp:
+            self.put(replace(run, exit=replace(run.exit, stamp=self.stamp), version=run.version + 1))
+        return await self._saved(run_id) and self._saved_exits.get(run_id, 0) >= attempt.number
+
     async def _upgrade_exit(self, run_id: RunId, signal: Signal) -> None:
-        """A more urgent reason takes over the exit. A market order on its way already is as urgent as can be, and a
-        try that waits is due at once."""
+        """A more urgent reason takes over the exit. A market order on its way already is as urgent as can be, one that
+        rests at its limit is being replaced (`chase`), and a try that waits is due at once."""
         if self.board.runs[run_id].retry_at is None:
             await self._send_exit(run_id, signal)
 
     async def _send(
         self, run_id: RunId, name: SlotName, attempt: Attempt, *, cause: Event, not_after: datetime | None
     ) -> None:
-        run = sending(self.board.runs[run_id], name)
+        limit = self._exit_limit(self.board.runs[run_id], attempt) if name is SlotName.EXIT else None
+        run = sending(self.board.runs[run_id], name, limit_price=limit)
         self.put(run)
         side = Side.BUY if name is SlotName.ENTRY else Side.SELL
         order = Order(
@@ -627,10 +668,13 @@ class Engine:
             side=side,
             product=run.plan.product,
             qty=attempt.qty,
+            order_type=OrderType.MARKET if limit is None else OrderType.LIMIT,
+            limit_price=limit,
         )
+        price = "at market" if limit is None else f"at {limit:f} or better"
         self.say(
             JournalKind.REQUEST,
-            f"{side} {attempt.qty:f} {run.plan.symbol} at market ({attempt.client_order_id})",
+            f"{side} {attempt.qty:f} {run.plan.symbol} {price} ({attempt.client_order_id})",
             run,
             EngineState.EXECUTING,
             order=attempt.client_order_id,
@@ -659,7 +703,14 @@ class Engine:
         if signal is not None:
             self._inbox.setdefault(run_id, deque()).appendleft(signal)
         if name is SlotName.EXIT and isinstance(sent, GateSaidNo):
-            self._halt(sent.reason)  # the gate stops an exit for one reason only
+            self.halt(sent.reason)  # the gate stops an exit for one reason only
+
+    def _exit_limit(self, run: Run, attempt: Attempt) -> Decimal | None:
+        if attempt.number == 1:
+            return None
+        last, lower = self.board.last(run.plan.symbol), self._limits(run.plan.symbol).lower
+        price = None if last is None else last.price
+        return exit_limit(attempt.number, price, tick_size=run.plan.tick_size, lower=lower)
 
     def _objection(self, run_id: RunId) -> str | None:
         """The latest word before a BUY leaves: a wish, or a stop-loss that was seen meanwhile."""
@@ -729,6 +780,7 @@ class Engine:
             self.say(JournalKind.REDIS, f"keys not deleted yet: {error}", run)
         self.board.remove(run_id)
         self._saved_version.pop(run_id, None)
+        self._saved_exits.pop(run_id, None)
         self._killed.discard(run_id)
         self._entering.discard(run_id)
         if (known := self.totals.get(run.plan.trading_day)) is not None:
@@ -759,7 +811,7 @@ class Engine:
                 if (run := self.board.runs.get(run_id)) is None or self._has_saved(run):
                     break
         except FenceLost as error:
-            self._halt(str(error))
+            self.halt(str(error))
         except Exception as error:
             self._broken(run_id, error)
             raise
@@ -782,6 +834,8 @@ class Engine:
             return False
         if run_id in self.board.runs:
             self._saved_version[run_id] = max(run.version, self._saved_version.get(run_id, -1))
+            if run.exit.stamp is not None and run.exit.stamp.fence == self.stamp.fence:
+                self._saved_exits[run_id] = len(run.exit.attempts)
         self.say(JournalKind.SAVED, f"saved as {run.state}", run, EngineState.UPDATING, version=run.version)
         return True
 
@@ -833,7 +887,8 @@ class Engine:
         now = self._clock.now()
         if run.state is not State.READY or run.waited_for_price or not run.plan.buy_at <= now <= run.plan.buy_until:
             return
-        if is_fresh(run, now, self.board.last(run.plan.symbol)):
+        symbol = run.plan.symbol
+        if is_fresh(run, now, self.board.last(symbol), self.board.as_of(symbol)):
             return
         self.say(JournalKind.NOTHING, "BUY time, but no fresh price: the first tick within the grace decides", run)
         self.put(replace(run, waited_for_price=True, version=run.version + 1))
@@ -850,6 +905,8 @@ class Engine:
     def _no_entry_now(self) -> str | None:
         if self.entries_blocked is not None:
             return self.entries_blocked
+        if self.time_doubt is not None:
+            return self.time_doubt
         if self.redis_damaged.is_set():
             return "Redis is being rebuilt"
         if self._journal.backlog > BACKLOG_MAX:
@@ -930,7 +987,10 @@ class Engine:
 
         self._spawn(later())
 
-    def _halt(self, why: str) -> None:
+    def halt(self, why: str) -> None:
+        """Send nothing any more, and say so: the account is, or may be, another worker's."""
+        if self.halted is not None:
+            return
         self.halted = why
         self.tell(Severity.URGENT, "this worker has lost the account: nothing is sent from here", why)
 

@@ -9,17 +9,19 @@ import asyncio
 from collections import Counter
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import timedelta
 from typing import Any, Protocol
 
 from squareoff.core.board import Board
-from squareoff.core.machine import WATCHES_STOP
+from squareoff.core.machine import WATCHES_STOP, State
 from squareoff.core.types import Symbol, Tick
 from squareoff.errors import BrokerUnavailable
 from squareoff.ports import Clock, JournalKind, MarketFeed, Quotes
 
 FEED_SILENT_S = 5.0
 """A stream that gives no sign of life for this long while a stop-loss is armed is told, and connected again."""
+BEFORE_BUY = timedelta(seconds=30)
+"""A feed that is silent so shortly before a BUY is told too: the BUY needs its price."""
 SUBSCRIBE_S = 0.1
 """Symbols of new runs are subscribed to within this time, and those of archived ones no more."""
 QUOTES_S = 1.0
@@ -69,8 +71,6 @@ class FeedKeeper:
     """When the stream last gave a sign of life, or was not needed (monotonic seconds)."""
     _news: list[Tick] = field(default_factory=list)
     """Trades that the stream had not told when a quote did."""
-    _speaks_since: datetime | None = None
-    """When this connection first gave a sign of life (trading time); None: not yet."""
     _is_mute: bool = False
     """The stream is alive, but does not tell what is traded."""
 
@@ -99,7 +99,7 @@ class FeedKeeper:
 
     async def _read(self, symbols: Sequence[Symbol]) -> str | None:
         """Read until the stream ends or falls silent (why is returned), or other symbols are wanted (None)."""
-        began_s, self._is_mute, self._speaks_since = self.clock.monotonic_s(), False, None
+        began_s, self._is_mute = self.clock.monotonic_s(), False
         reading = asyncio.ensure_future(self.feed.run(symbols, self.listener.on_tick, on_frame=self._on_frame))
         try:
             while not reading.done() and self._symbols() == symbols:
@@ -109,21 +109,27 @@ class FeedKeeper:
                 if self._is_mute:
                     return "it does not tell what is traded"
         finally:
-            was_done, self._speaks_since = reading.done(), None
+            was_done = reading.done()
+            self.engine.board.feed_ends()
             reading.cancel()
             (result,) = await asyncio.gather(reading, return_exceptions=True)
         return (str(result) if result is not None else "connection closed") if was_done else None
 
     def _on_frame(self) -> None:
         self._heard_s = self.clock.monotonic_s()
-        if self._speaks_since is None:
-            self._speaks_since = self.clock.now()
+        self.engine.board.feed_lives(self.clock.now())
 
     def _silent_s(self, since_s: float = 0.0) -> float:
         return self.clock.monotonic_s() - max(self._heard_s, since_s)
 
     def _is_armed(self) -> bool:
-        return any(run.state in WATCHES_STOP for run in self.engine.board.runs.values())
+        """Whether a stop-loss is watched, or a BUY is about to be made."""
+        now = self.clock.now()
+        return any(
+            run.state in WATCHES_STOP
+            or (run.state is State.READY and run.plan.buy_at - BEFORE_BUY <= now <= run.plan.buy_until)
+            for run in self.engine.board.runs.values()
+        )
 
     def _symbols(self) -> list[Symbol]:
         return sorted(symbol for symbol, cell in self.engine.board.cells.items() if cell.run_ids)
@@ -158,9 +164,7 @@ class FeedKeeper:
         self.engine.warn("feed", "the price feed is silent", text)
 
     async def _ask(self, symbols: Sequence[Symbol]) -> list[Tick]:
-        """Show the last trades to the listener; those that the stream should have told before are returned.
-
-        One that is known already makes no price fresher, but decides."""
+        """Show the last trades to the listener; those that the stream should have told before are returned."""
         if self.quotes is None:
             return []
         try:
@@ -181,7 +185,8 @@ class FeedKeeper:
         return self._is_of_this_connection(quote) and (last is None or quote.at > last.at)
 
     def _is_of_this_connection(self, quote: Tick) -> bool:
-        return self._speaks_since is not None and quote.at > self._speaks_since
+        since = self.engine.board.speaks_since
+        return since is not None and quote.at > since
 
     def _look_for_what_was_not_told(self) -> None:
         """Whether a second was not enough for the stream to tell what a quote told: then it leaves prices out."""

@@ -22,6 +22,10 @@ class Gateway:
         self._broker, self._lease, self._spool, self._clock = broker, lease, spool, clock
         self._sent_at: deque[float] = deque()
 
+    @property
+    def may_send(self) -> bool:
+        return self._lease.is_held
+
     async def send(
         self,
         order: Order,

@@ -57,6 +57,7 @@ class Kept(Storyteller, Protocol):
     board: Board
     stamp: Stamp
     redis_damaged: asyncio.Event
+    time_doubt: str | None
     rules: AccountRules
     totals: dict[date, DayTotals]
 
@@ -241,7 +242,8 @@ class Keepers:
                 for run_id, plan in planned.edited.items():
                     await self.engine.edit(run_id, plan)
                 for strategy_id in planned.due:
-                    await self._repeat(strategy_id)
+                    if self._knows_the_day(f"the next run of strategy {strategy_id}"):
+                        await self._repeat(strategy_id)
                 for strategy_id, why in planned.waiting.items():
                     if told.get(strategy_id) != why:
                         text = f"strategy {strategy_id} repeats, but makes no run today: {why}"
@@ -288,7 +290,8 @@ class Keepers:
     async def _obey(self, wish: WishRecord) -> None:
         """Carry out one wish. It counts as taken only when what it changed is saved, so a crash repeats it."""
         if wish.event is Event.START:
-            await self._start(wish)
+            if self._knows_the_day(f"START of strategy {wish.strategy_id}"):
+                await self._start(wish)
             return
         runs = self._open_runs(wish.strategy_id)
         for run in runs if wish.id not in self._told else ():
@@ -333,6 +336,13 @@ class Keepers:
             self.engine.say(JournalKind.ALERT, f"strategy {wish.strategy_id} was not started: {error}")
             return None
         return self._made[wish.id]
+
+    def _knows_the_day(self, what: str) -> bool:
+        """A run is made for a day: not while nobody can say what time it is."""
+        doubt = self.engine.time_doubt
+        if doubt is not None:
+            self.engine.warn(f"waits {what}", f"{what} waits", f"nobody can say for which day: {doubt}")
+        return doubt is None
 
     async def _begin_created(self, wishes: Sequence[WishRecord]) -> None:
         """A crash fell between taking a START and beginning its run."""

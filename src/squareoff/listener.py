@@ -45,7 +45,7 @@ class Listener:
     def on_tick(self, tick: Tick, *, is_quote: bool = False) -> None:
         """Absurd and backward ticks are counted and decide nothing; an implausible one waits for the next.
 
-        `is_quote`: it was asked for, so it also counts where it only repeats what the feed told."""
+        `is_quote`: it was asked for, just now, so it also counts where it only repeats what the feed told."""
         cell = self._cells.get(tick.symbol)
         if cell is None:
             self.ignored["not subscribed"] += 1
@@ -62,6 +62,7 @@ class Listener:
             self.ignored["backwards in time"] += 1
             return
         cell.last = tick
+        cell.heard_at = self._board.alive_at if not is_quote else self._clock.now()
         if cell.eager:
             self._eager(cell, tick)
 
@@ -79,6 +80,7 @@ class Listener:
             low, high = usual_range(each.price, limits)
             cell.low, cell.high = max(low, cell.top), high
             cell.last = each
+            cell.heard_at = self._board.alive_at if not is_quote else self._clock.now()
             if each.price <= cell.top:
                 self._tripped(each)
             if cell.eager:
@@ -122,5 +124,5 @@ class Listener:
             run = self._board.runs[run_id]
             if run.state is State.RUNNING:
                 self._on_low(run_id, tick)
-            elif (signal := due(run, now, tick, Source.TICK)) is not None:
+            elif (signal := due(run, now, tick, Source.TICK, as_of=self._board.as_of(tick.symbol))) is not None:
                 self._notify(run_id, signal)

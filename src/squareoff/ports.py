@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from decimal import Decimal
 from enum import StrEnum
 from typing import Any, Protocol
@@ -45,6 +45,20 @@ class Clock(Protocol):
 
     async def sleep(self, seconds: float) -> None:
         """Wait real seconds."""
+
+
+class WatchedClock(Clock, Protocol):
+    """A clock of this machine that somebody may set anew. Trading time does not follow by itself."""
+
+    def step(self) -> timedelta:
+        """The machine's wall clock minus trading time."""
+
+    def follow(self, step: timedelta) -> None:
+        """Move trading time by `step`, at once."""
+
+    def confirm(self) -> None:
+        """Trading time is right, somebody outside says so: the next process of this boot goes on from it, whatever
+        the wall clock says then. Raises OSError if that cannot be kept."""
 
 
 class MarketFeed(Protocol):
@@ -96,6 +110,9 @@ class VenueFacts:
     """A position reading younger than this after our last fill proves nothing."""
     orders_per_s: int | None = None
     """The venue's limit for one account; None: no limit."""
+    replace_exit_after_s: float | None = 3.0
+    """An exit that rests for longer is cancelled and sent again at a lower price; None: never (a replay, where it
+    fills with the next bar)."""
 
 
 class Broker(Protocol):
@@ -131,6 +148,9 @@ class Broker(Protocol):
     async def positions(self) -> Sequence[Position]:
         """Net positions; a symbol that is absent is flat. Raises BrokerUnavailable, never an empty guess."""
 
+    async def server_time(self) -> datetime | None:
+        """The broker's own clock, UTC, to the second or better; None: it does not tell. Raises BrokerUnavailable."""
+
     def updates(self) -> AsyncIterator[OrderReport]:
         """News of orders as the broker pushes it. May lose or repeat some: `find` is the truth. Ends with the
         connection."""
@@ -147,6 +167,10 @@ class Funds(Protocol):
 
 class Sender(Protocol):
     """The account's gateway: one sender."""
+
+    @property
+    def may_send(self) -> bool:
+        """Whether the account is ours at this moment."""
 
     async def send(
         self,

@@ -160,8 +160,12 @@ async def recover(
     broker: Broker,
     spool: Spool,
     clock: Clock,
+    licences_first: bool = False,
 ) -> None:
-    """Bring the engine to a known state. Returns when entries are allowed again."""
+    """Bring the engine to a known state. Returns when entries are allowed again.
+
+    `licences_first`: a successor may be on another machine, which does not see our send marks: that the licences are
+    ours is in SQL before anything is sent under them."""
     engine.entries_blocked = "recovery is not finished"
     began_s = clock.monotonic_s()
     contents = spool.read()
@@ -177,8 +181,10 @@ async def recover(
     for before, run in zip(runs, taken, strict=True):
         engine.add(run, saved=run is before)
         engine.say(JournalKind.RECOVERY, _found(run), run, state=run.state, exposure=run.exposure)
-        if run.state in (State.BOUGHT, *EXIT_OPEN):
+        if run.state in (State.BOUGHT, *EXIT_OPEN) and not licences_first:
             engine.wake(run.plan.run_id)  # protected now; the rest of recovery goes on beside it
+    while licences_first and not await _all_saved(engine, journal):
+        await clock.sleep(ASK_AGAIN_S)
     await _ask_broker(engine, broker, clock, taken)
     await _restore_redis(account, engine, runtime)
     for run in taken:

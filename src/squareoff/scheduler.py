@@ -62,6 +62,13 @@ class Scheduler:
         if self._instants and (self._handle_for is None or self._instants[0] < self._handle_for):
             self._sleep()
 
+    def time_moved(self) -> None:
+        """Trading time was set anew, perhaps back: what has fired already may be due once more."""
+        self._known.clear()
+        for run in self._board.runs.values():
+            self.set_timers(run)
+        self._sleep()
+
     def close(self) -> None:
         if self._handle is not None:
             self._handle.cancel()
@@ -90,12 +97,15 @@ class Scheduler:
         self._sleep()
 
     def _look(self, bucket: Iterable[RunId], now: datetime) -> None:
-        runs, cells, notify, by = self._board.runs, self._board.cells, self._notify, Source.TIMER
+        runs, cells, as_of, notify, by = (
+            self._board.runs, self._board.cells, self._board.as_of, self._notify, Source.TIMER,
+        )  # fmt: skip
         for run_id in bucket:
             run = runs.get(run_id)
             if run is None:
                 continue
-            signal = due(run, now, cells[run.plan.symbol].last, by)
+            symbol = run.plan.symbol
+            signal = due(run, now, cells[symbol].last, by, as_of=as_of(symbol))
             if signal is not None:
                 notify(run_id, signal)
             else:

@@ -14,7 +14,7 @@ from squareoff.config import Config
 from squareoff.core.events import Event
 from squareoff.core.strategy import Repeat, StopLoss, StopLossKind, Strategy
 from squareoff.core.types import AccountId, StrategyId, Symbol, UserId
-from squareoff.wiring.worker import RunPlanner
+from squareoff.wiring.planner import RunPlanner
 
 MONDAY_09_00 = datetime(2026, 11, 23, 3, 30, tzinfo=UTC)
 

@@ -192,6 +192,7 @@ def test_a_commit_is_on_the_disk_before_anyone_is_told(sqlite: Database) -> None
 def test_a_file_of_a_newer_squareoff_is_refused_and_not_touched(path: Path) -> None:
     Database.open(path).close()
     with closing(sqlite3.connect(path)) as connection:
+        connection.execute("DROP TABLE holds")
         connection.execute("UPDATE alembic_version SET version_num = '9999'")
         connection.commit()
     before = path.read_bytes()
@@ -264,6 +265,7 @@ def as_version_0001_had_it(database: Database) -> None:
         "accounts": ("level", "level_reason", "level_by", "level_at", "max_order_qty", "max_order_value",
                      "max_open_positions", "max_orders_per_day", "max_loss_per_day", "square_off_at_loss"),
         "strategies": ("until", "repeating", "revision"),
+        "orders": ("limit_price", "cancel_asked"),
     }  # fmt: skip
     with database.write() as connection:
         for table, columns in added.items():

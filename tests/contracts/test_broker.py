@@ -8,6 +8,7 @@ import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Protocol
@@ -298,6 +299,13 @@ async def test_a_venue_that_does_not_count_money_says_that_it_does_not_know(venu
     assert await venue.broker.funds() is None
 
 
+async def test_the_broker_tells_its_own_time(venue: Venue) -> None:
+    told = await venue.broker.server_time()
+    assert told is not None
+    assert told.utcoffset() == timedelta(0)
+    assert abs(SystemClock().now() - told) < timedelta(seconds=60)
+
+
 async def test_a_closed_broker_sends_nothing_and_answers_nothing(venue: Venue) -> None:
     await venue.broker.close()
     with pytest.raises(NeverSent):
@@ -307,6 +315,8 @@ async def test_a_closed_broker_sends_nothing_and_answers_nothing(venue: Venue) -
             await question
     with pytest.raises(BrokerUnavailable):
         await venue.broker.funds()
+    with pytest.raises(BrokerUnavailable):
+        await venue.broker.server_time()
     for every in (venue.broker.orders(), venue.broker.positions()):
         with pytest.raises(BrokerUnavailable):
             await every

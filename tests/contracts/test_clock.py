@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from squareoff.adapters.clock import PacedClock, SystemClock, VirtualLoop
+from squareoff.adapters.clock import ConfirmedClock, PacedClock, SystemClock, VirtualLoop
 from squareoff.ports import Clock
 
 NOON = datetime(2026, 11, 20, 12, tzinfo=UTC)
@@ -34,7 +34,11 @@ def virtual_clock(folder: Path) -> Clock:
     return VirtualLoop(NOON)
 
 
-@pytest.fixture(params=[system_clock, started_paced_clock, virtual_clock])
+def confirmed_clock(folder: Path) -> Clock:
+    return ConfirmedClock.of_machine(memory=folder / "memory", boot="b1")
+
+
+@pytest.fixture(params=[system_clock, confirmed_clock, started_paced_clock, virtual_clock])
 def clock(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Clock]:
     made: Clock = request.param(tmp_path)
     yield made
@@ -120,3 +124,49 @@ async def test_sleeping_on_the_real_clock_takes_real_time() -> None:
     before_s = clock.monotonic_s()
     await asyncio.wait_for(clock.sleep(0.01), timeout=5)
     assert clock.monotonic_s() - before_s >= 0.009
+
+
+# ---------------------------------------------------------------------- a clock that somebody may set
+
+
+class Machine:
+    """A machine whose clock can be set, and what is kept on its disk."""
+
+    def __init__(self, folder: Path) -> None:
+        self.loop, self.memory, self.set_forward = VirtualLoop(NOON), folder / "clock", timedelta(0)
+
+    def clock(self, boot: str = "b1") -> ConfirmedClock:
+        return ConfirmedClock(self.loop, lambda: self.loop.now() + self.set_forward, memory=self.memory, boot=boot)
+
+
+@pytest.fixture
+def machine(tmp_path: Path) -> Iterator[Machine]:
+    made = Machine(tmp_path)
+    yield made
+    made.loop.close()
+
+
+def test_a_step_of_the_machines_clock_moves_no_trade_until_it_is_followed(machine: Machine) -> None:
+    clock = machine.clock()
+    machine.set_forward = MINUTE
+    assert (clock.now(), clock.step(), clock.seconds_until(NOON + MINUTE)) == (NOON, MINUTE, 60)
+    clock.follow(clock.step())
+    assert (clock.now(), clock.step(), clock.seconds_until(NOON + MINUTE)) == (NOON + MINUTE, timedelta(0), 0)
+
+
+def test_what_was_confirmed_holds_for_the_next_process_but_not_after_a_reboot(machine: Machine) -> None:
+    machine.clock().confirm()
+    machine.set_forward = MINUTE
+    assert machine.clock().now() == NOON
+    assert machine.clock("b2").now() == NOON + MINUTE
+
+
+def test_what_was_not_confirmed_is_not_kept(machine: Machine) -> None:
+    machine.clock().follow(MINUTE)
+    assert machine.clock().now() == NOON
+
+
+def test_a_memory_that_cannot_be_read_is_none(machine: Machine) -> None:
+    machine.memory.write_text("{")
+    machine.set_forward = MINUTE
+    assert machine.clock().now() == NOON + MINUTE

@@ -488,6 +488,8 @@ ATTEMPTS = st.builds(
     broker_order_id=st.none() | WORDS,
     fills=st.lists(FILLS, max_size=3, unique_by=lambda fill: fill.trade_id).map(tuple),
     reason=WORDS,
+    limit_price=st.none() | AMOUNTS,
+    cancel_asked=st.booleans(),
 )
 STAMPS = st.builds(Stamp, fence=NUMBERS, machine=WORDS, boot=WORDS)
 SLOTS = st.builds(

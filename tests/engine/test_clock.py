@@ -151,6 +151,19 @@ def test_after_a_sleep_over_the_buy_time_the_buy_is_skipped_and_not_caught_up(as
     assert [event for event, _ in fired] == [Event.SKIP]
 
 
+def test_a_buy_time_that_had_come_by_a_wrong_clock_comes_again_when_it_is_set_back(asleep) -> None:
+    loop, clock, board, scheduler, fired = asleep
+    put(board, scheduler, State.READY)
+    board.cells[SHARE.symbol].last = Tick(SHARE.symbol, Decimal(100), datetime(2026, 3, 9, 13, 45, 1, tzinfo=UTC))
+    clock.slept = timedelta(minutes=4, seconds=50)
+    loop.advance_to(loop.now() + timedelta(seconds=10))
+    assert [event for event, _ in fired] == [Event.BUY]
+    clock.slept = timedelta(0)
+    scheduler.time_moved()
+    loop.advance_to(datetime(2026, 3, 9, 13, 45, tzinfo=UTC))
+    assert [event for event, _ in fired] == [Event.BUY, Event.BUY]
+
+
 def test_after_a_sleep_over_the_sell_time_the_sell_is_made_within_a_second_of_waking(asleep) -> None:
     loop, clock, board, scheduler, fired = asleep
     put(board, scheduler, State.BOUGHT)

@@ -8,8 +8,8 @@ import pytest
 
 from squareoff.core.events import Event, Signal, Source
 from squareoff.core.strategy import Timing
-from squareoff.core.types import Side
-from tests.engine.world import Kind, Mischief, at, percent_stop, plan, refusals
+from squareoff.core.types import Side, Tick
+from tests.engine.world import INFY, Kind, Mischief, at, percent_stop, plan, refusals
 
 
 def test_a_day_buys_once_at_its_time_sells_once_at_its_time_and_is_flat(begin):
@@ -253,7 +253,11 @@ def test_a_price_at_or_below_the_stop_at_buy_time_skips_the_buy(begin):  # H20
 def test_without_a_fresh_price_the_first_tick_within_the_grace_decides(begin):
     world = begin(plan())
     world.go("09:19:50")
+    world.feed_dead = world.quotes_down = True
     world.silently("09:20:03")
+    assert world.placed() == []
+    world.feed_dead = False
+    world.silently(1.5)  # connected again, but this connection has told no price yet
     assert world.placed() == []
     world.tick("1561")
     world.go(2)
@@ -263,10 +267,48 @@ def test_without_a_fresh_price_the_first_tick_within_the_grace_decides(begin):
 def test_without_any_fresh_price_in_the_grace_the_buy_is_skipped(begin):
     world = begin(plan())
     world.go("09:19:50")
+    world.feed_dead = world.quotes_down = True
     world.silently("09:20:06")
+    world.feed_dead = False
     world.go(5)
     assert world.placed() == []
     assert (world.run().state, world.run().cause, world.run().exposure) == ("failed", "stale_price", "flat")
+
+
+def test_a_symbol_in_which_nobody_trades_is_bought_at_its_time_while_its_feed_lives(begin):
+    world = begin(plan())
+    world.go("09:19:00")
+    world.silently("09:20:00.5")
+    world.tick("1560")
+    assert world.placed("E")[0].at == at("09:20:00.02")
+
+
+def test_a_price_told_before_the_feed_was_lost_and_not_since_is_too_old_to_buy_on(begin):
+    world = begin(plan())
+    world.go("09:19:50")
+    world.quotes_down = True
+    world.process.feed.drop()
+    world.silently("09:20:04.9")  # it is back, and lives, but tells nothing of this symbol
+    assert len(world.feed_connects) > 1
+    assert world.placed() == []
+
+
+def test_while_the_feed_is_silent_a_quote_is_fresh_enough_to_buy_on(begin):
+    world = begin(plan())
+    world.go("09:19:40")
+    world.feed_dead = True
+    world.silently("09:20:02")
+    assert len(world.placed("E")) == 1
+    assert [text for text in world.urgent() if "feed is silent" in text]
+
+
+def test_a_price_that_is_doubted_is_not_made_fresh_by_a_living_feed(begin):
+    world = begin(plan())
+    world.go("09:19:50")
+    world.quotes_down = True
+    world.odd_tick(Tick(INFY, Decimal(900), world.now))
+    world.silently("09:20:04.9")
+    assert world.placed() == []
 
 
 def test_a_buy_event_told_five_times_buys_once(begin):  # fault 57

@@ -10,11 +10,12 @@ import pytest
 
 from squareoff.core.preflight import Check, CheckName
 from squareoff.core.run import Run
+from squareoff.errors import RecordsUnavailable
 from squareoff.mornings import Mornings
 from squareoff.ports import Severity
 from tests.engine.world import World, at, plan
 
-IST = ZoneInfo("Asia/Kolkata")
+IST, NEW_YORK = ZoneInfo("Asia/Kolkata"), ZoneInfo("America/New_York")
 
 
 class Office:
@@ -23,18 +24,31 @@ class Office:
     def __init__(self, world: World) -> None:
         self.world, self.checked = world, list[datetime]()
         self.red: tuple[Check, ...] = ()
+        self.traded, self.sql_down = {"NSE"}, False
         mornings = Mornings(
             engine=world.process.engine,
             clock=world.loop,
-            zone=IST,
+            zones={"NSE": IST, "SIM": IST, "NYSE": NEW_YORK},
+            exchanges=self.exchanges,
             opens_at=lambda run: at("09:15:00"),
             check=self.check,
         )
-        world.process.spawn(mornings.keep())
+        world.process.spawn(world.process.keepers.for_ever(mornings.keep))
+
+    async def exchanges(self) -> set[str]:
+        if self.sql_down:
+            raise RecordsUnavailable("SQL is down")
+        return self.traded
 
     async def check(self, runs: Sequence[Run]) -> Sequence[Sequence[Check]]:
         self.checked.append(self.world.now)
         return [(Check(CheckName.SQL, True, "whole"), *self.red) for _ in runs]
+
+
+def summaries(world: World) -> list[tuple[str, str]]:
+    """When, by the clock of New York, and what."""
+    told = [alert for alert in world.alerts if alert.severity is Severity.INFO]
+    return [(f"{a.at.astimezone(NEW_YORK):%d %H:%M}", a.headline.partition(": ")[2]) for a in told]
 
 
 @pytest.fixture
@@ -77,10 +91,55 @@ def test_red_keeps_nobody_from_buying_when_it_is_mended_in_time(late):
 
 
 def test_the_morning_says_so_when_nothing_is_armed(begin):
-    world = begin()
-    world.silently(0.1)
+    world = begin(begin="08:30:30")
     Office(world)
-    world.silently("09:16:00")
-    world.loop.advance_to(at("09:16:00") + timedelta(days=1))
-    told = [a for a in world.alerts if a.severity is Severity.INFO]
-    assert [a.headline.partition(": ")[2] for a in told] == ["nothing is armed"]
+    world.silently("08:30:59")
+    assert summaries(world) == []
+    world.silently("08:40:00")
+    assert summaries(world) == [("12 23:01", "nothing is armed")]
+
+
+def test_a_start_after_the_summary_tells_none_of_this_morning(begin):
+    world = begin()
+    Office(world)
+    world.silently("09:30:00")
+    assert summaries(world) == []
+
+
+def test_whoever_trades_in_new_york_has_his_summary_at_his_own_half_past_eight(begin):
+    world = begin(begin="08:30:30")
+    Office(world).traded = {"NYSE"}
+    world.silently("08:40:00")
+    assert summaries(world) == []
+    world = begin(begin="18:00:30")
+    Office(world).traded = {"NYSE"}
+    world.silently("18:10:00")
+    assert summaries(world) == [("13 08:31", "nothing is armed")]
+
+
+def test_whoever_trades_in_both_has_two_each_with_its_own_runs(begin):
+    nse, nyse = (
+        plan(buy="18:30:00", sell="18:40:00", closes="18:45:00"),
+        plan(8, symbol="NYSE:SHARE", buy="19:30:00", sell="19:40:00", closes="19:45:00"),
+    )
+    world = begin(nse, nyse, begin="08:30:30")
+    Office(world).traded = {"NSE", "NYSE"}
+    world.silently("08:40:00")
+    assert summaries(world) == [("12 23:01", "1 armed")]
+    world = begin(nse, nyse, begin="18:00:30")
+    Office(world).traded = {"NSE", "NYSE"}
+    world.silently("18:10:00")
+    assert [(a.headline, a.text) for a in world.alerts if a.severity is Severity.INFO] == [
+        ("Mon 13 Jul: 1 armed", "strategy 8 buys 50 NYSE:SHARE at 10:00")
+    ]
+
+
+def test_a_summary_is_not_lost_because_the_database_was_away_at_that_minute(begin):
+    world = begin(begin="08:30:30")
+    office = Office(world)
+    office.sql_down = True
+    world.silently("08:33:00")
+    assert summaries(world) == []
+    office.sql_down = False
+    world.silently(10)
+    assert [text for _, text in summaries(world)] == ["nothing is armed"]

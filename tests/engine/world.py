@@ -14,12 +14,13 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mappin
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
 from squareoff.adapters.brokers.paper.book import BookRecord, DuplicateOrder, PaperBook, Placed, Refused, Traded
 from squareoff.adapters.brokers.paper.mischief import Kind, Mischief, Script
-from squareoff.adapters.clock import VirtualLoop
+from squareoff.adapters.clock import ConfirmedClock, VirtualLoop
 from squareoff.adapters.memory.brake import MemoryBrake
 from squareoff.adapters.memory.records import MemoryRecords
 from squareoff.adapters.memory.runtime import MemoryRedis, MemoryRuntimeStore
@@ -64,6 +65,7 @@ from squareoff.keepers import Keepers
 from squareoff.listener import Listener
 from squareoff.ports import (
     Claim,
+    Clock,
     Gate,
     Idempotency,
     JournalEntry,
@@ -78,6 +80,7 @@ from squareoff.ports import (
 from squareoff.precedence import OrdersFirst
 from squareoff.recovery import recover
 from squareoff.scheduler import Scheduler
+from squareoff.timekeeping import Timekeeper
 from squareoff.wiring.worker import QUIET_S
 
 IST = ZoneInfo("Asia/Kolkata")
@@ -154,7 +157,17 @@ class World:
         idempotency: Idempotency = Idempotency.NONE,
         seed: int = 0,
         begin: str = "09:15:00",
+        clock_folder: Path | None = None,
+        clock_ahead_s: float = 0.0,
+        shares_database: bool = False,
     ) -> None:
+        """`clock_folder`: processes go by a clock of their machine that can be set, and keep there what they know."""
+        self.clock_folder = clock_folder
+        self.shares_database = shares_database
+        self.wall_ahead_s = clock_ahead_s
+        """How far the machine's clock is ahead of the truth."""
+        self.broker_ahead_s: float | None = 0.0
+        """The same of the broker's; None: it does not tell the time."""
         self.loop = VirtualLoop(at(begin))
         self.loop.set_exception_handler(self._loop_says)
         self.random = random.Random(seed)
@@ -290,6 +303,13 @@ class World:
         if tick.price.is_finite() and tick.price > 0:
             for report in self.book.on_tick(tick):
                 self.venue.tell(report)
+        self.loop.drain()
+
+    def feed_says(self, price: str) -> None:
+        """A price that the feed tells and at which nothing of ours is filled."""
+        self.prices[INFY] = Decimal(price)
+        self.last_trades[INFY] = Tick(INFY, Decimal(price), self.now)
+        self.odd_tick(self.last_trades[INFY])
         self.loop.drain()
 
     def odd_tick(self, tick: Tick) -> None:
@@ -435,6 +455,13 @@ class Process:
         self.runtime = ProcessRuntime(self)
         self.recovered = False
         self.loop = loop
+        self.watched: ConfirmedClock | None = None
+        if world.clock_folder is not None:
+            self.watched = ConfirmedClock(loop, self._wall, memory=world.clock_folder / "A1.clock", boot=world.boot)
+        self.clock: Clock = self.watched or loop
+
+    def _wall(self) -> datetime:
+        return self.loop.now() + timedelta(seconds=self.world.wall_ahead_s)
 
     def begin(self) -> None:
         self.spawn(self._run())
@@ -444,7 +471,7 @@ class Process:
         fence = await world.records.take_lease(A1, owner="test", machine=world.machine, boot=world.boot)
         self.scheduler = Scheduler(
             board=self.board,
-            clock=loop,
+            clock=self.clock,
             loop=loop,
             notify=lambda run_id, signal: self.engine.notify(run_id, signal),
             wake=lambda run_id: self.engine.wake(run_id),
@@ -453,12 +480,12 @@ class Process:
         self.engine = Engine(
             account=A1,
             board=self.board,
-            clock=loop,
+            clock=self.clock,
             records=self.records,
             journal=self.records,
             runtime=self.runtime,
             broker=self.broker,
-            gateway=Gateway(broker=self.broker, lease=self.lease, spool=self.spool, clock=loop),
+            gateway=Gateway(broker=self.broker, lease=self.lease, spool=self.spool, clock=self.clock),
             spool=self.spool,
             alerts=self,
             stamp=Stamp(fence=fence, machine=world.machine, boot=world.boot),
@@ -467,18 +494,20 @@ class Process:
             precedence=OrdersFirst(loop, loop.monotonic_s, quiet_s=QUIET_S),
             chase=lambda run: self.chaser.chase(run),
             is_acknowledged=lambda key: key in world.acknowledged,
+            limits=lambda symbol: world.limits.get(symbol, PriceLimits()),
+            shares_database=world.shares_database,
         )
-        self.chaser = Chaser(engine=self.engine, clock=loop, broker=self.broker, spawn=self.spawn)
+        self.chaser = Chaser(engine=self.engine, clock=self.clock, broker=self.broker, spawn=self.spawn)
         self.listener = Listener(
             board=self.board,
-            clock=loop,
+            clock=self.clock,
             notify=self.engine.notify,
             on_low=self.engine.on_low,
             limits=lambda symbol: world.limits.get(symbol, PriceLimits()),
         )
         self.feeding = FeedKeeper(
             engine=self.engine,
-            clock=loop,
+            clock=self.clock,
             feed=self.feed,
             quotes=Quotes(world),
             listener=self.listener,
@@ -486,7 +515,7 @@ class Process:
         )
         self.keepers = Keepers(
             engine=self.engine,
-            clock=loop,
+            clock=self.clock,
             broker=self.broker,
             feed_loops=self.feeding.loops(),
             records=self.records,
@@ -496,6 +525,12 @@ class Process:
         )
         for work in self.keepers.first_loops():
             self.spawn(work)
+        self.spawn(self.keepers.for_ever(self.chaser.replace_resting_exits))
+        if self.watched is not None:
+            timekeeper = Timekeeper(
+                engine=self.engine, clock=self.watched, broker=self.broker, moved=self.scheduler.time_moved
+            )
+            self.spawn(self.keepers.for_ever(timekeeper.keep_time))
         await recover(
             account=A1,
             engine=self.engine,
@@ -504,7 +539,8 @@ class Process:
             runtime=self.runtime,
             broker=self.broker,
             spool=self.spool,
-            clock=loop,
+            clock=self.clock,
+            licences_first=world.shares_database,
         )
         self.recovered = True
         for work in self.keepers.later_loops():
@@ -975,6 +1011,12 @@ class Client:
         if self._world.venue.positions_down:
             raise BrokerUnavailable("positions are not answered")
         return self._world.venue.positions()
+
+    async def server_time(self) -> datetime | None:
+        self._process.out("server_time")
+        await self._world.loop.sleep(self._world.latency_s)
+        ahead_s = self._world.broker_ahead_s
+        return None if ahead_s is None else self._world.loop.now() + timedelta(seconds=ahead_s)
 
     async def updates(self) -> AsyncIterator[OrderReport]:
         while True:

@@ -10,37 +10,118 @@ import json
 import time
 from asyncio import events
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from math import ceil
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from squareoff.ports import Clock
 
 
-def _boottime_s() -> float:
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def boottime_s() -> float:
     """Seconds that never step and go on while the machine sleeps (Linux); elsewhere the nearest there is."""
     clock = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
     return time.clock_gettime(clock)
 
 
+def wall_s() -> float:
+    """Seconds since 1970 by the machine's clock, which may step."""
+    return time.time()
+
+
 class SystemClock:
-    """Trading time is the wall clock at start plus boot time: a stepped wall clock moves no trade."""
+    """The wall clock at the start plus boot time: it goes on while the machine sleeps, and never steps."""
 
     def __init__(self) -> None:
         self._wall = datetime.now(UTC)
-        self._boot_s = _boottime_s()
+        self._boot_s = boottime_s()
 
     def now(self) -> datetime:
-        return self._wall + timedelta(seconds=_boottime_s() - self._boot_s)
+        return self._wall + timedelta(seconds=boottime_s() - self._boot_s)
 
     def seconds_until(self, instant: datetime) -> float:
         return (instant - self.now()).total_seconds()
 
     def monotonic_s(self) -> float:
-        return _boottime_s()
+        return boottime_s()
 
     async def sleep(self, seconds: float) -> None:
         await asyncio.sleep(seconds)
+
+
+class BootClock:
+    """Time since the machine started, counted from 1970: even, and the same for every process."""
+
+    def now(self) -> datetime:
+        return _EPOCH + timedelta(seconds=boottime_s())
+
+    def seconds_until(self, instant: datetime) -> float:
+        return (instant - self.now()).total_seconds()
+
+    def monotonic_s(self) -> float:
+        return boottime_s()
+
+    async def sleep(self, seconds: float) -> None:
+        await asyncio.sleep(seconds)
+
+
+class ConfirmedClock:
+    """`ports.WatchedClock`: `steady` time, which never steps, moved to where the wall clock was when somebody outside
+    confirmed it. `memory` keeps that for the next process, as long as the machine is not started anew."""
+
+    def __init__(self, steady: Clock, wall: Callable[[], datetime], *, memory: Path, boot: str) -> None:
+        """`steady` must be the same for all processes of one `boot`. `wall`: what the machine's clock says, UTC."""
+        self._steady, self._wall, self._memory, self._boot = steady, wall, memory, boot
+        remembered = self._remembered()
+        self._ahead = wall() - steady.now() if remembered is None else remembered
+
+    @classmethod
+    def of_machine(cls, *, memory: Path, boot: str) -> ConfirmedClock:
+        return cls(BootClock(), lambda: datetime.now(UTC), memory=memory, boot=boot)
+
+    @classmethod
+    def set_by(cls, file: Path, steady: Clock, *, memory: Path, boot: str) -> ConfirmedClock:
+        """For tests of what steps do: the seconds written in `file` are how far the wall clock was set forward."""
+
+        def wall() -> datetime:
+            return steady.now() + timedelta(seconds=float(file.read_text()) if file.exists() else 0.0)
+
+        return cls(steady, wall, memory=memory, boot=boot)
+
+    def now(self) -> datetime:
+        return self._steady.now() + self._ahead
+
+    def seconds_until(self, instant: datetime) -> float:
+        return self._steady.seconds_until(instant - self._ahead)
+
+    def monotonic_s(self) -> float:
+        return self._steady.monotonic_s()
+
+    async def sleep(self, seconds: float) -> None:
+        await self._steady.sleep(seconds)
+
+    def step(self) -> timedelta:
+        return self._wall() - self.now()
+
+    def follow(self, step: timedelta) -> None:
+        self._ahead += step
+
+    def confirm(self) -> None:
+        text = json.dumps({"boot": self._boot, "ahead_us": self._ahead // timedelta(microseconds=1)})
+        if not self._memory.exists() or self._memory.read_text() != text:
+            _replace(self._memory, text)
+
+    def _remembered(self) -> timedelta | None:
+        try:
+            known = json.loads(self._memory.read_text())
+            return timedelta(microseconds=known["ahead_us"]) if known["boot"] == self._boot else None
+        except (OSError, ValueError, KeyError, TypeError):  # nothing was confirmed, or it cannot be read: ask again
+            return None
 
 
 class PacedClock:
@@ -59,7 +140,7 @@ class PacedClock:
         table = json.loads(file.read_text())
         self._file = file
         self._start_s: float | None = table["boot_start_s"]
-        self._looked_s = _boottime_s()
+        self._looked_s = boottime_s()
         self._real = [float(real) for real, _ in table["points"]]
         self._trading = [datetime.fromisoformat(text).astimezone(UTC) for _, text in table["points"]]
 
@@ -75,14 +156,14 @@ class PacedClock:
     def start(self) -> None:
         """Let time begin, here and in every process that reads the file."""
         table = json.loads(self._file.read_text())
-        self._start_s = table["boot_start_s"] = _boottime_s()
+        self._start_s = table["boot_start_s"] = boottime_s()
         _replace(self._file, json.dumps(table))
 
     def real_s(self) -> float:
         """Real seconds since the start; 0 before."""
         if self._start_s is None:
             self._look()
-        return 0.0 if self._start_s is None else _boottime_s() - self._start_s
+        return 0.0 if self._start_s is None else boottime_s() - self._start_s
 
     @property
     def length_s(self) -> float:
@@ -110,13 +191,13 @@ class PacedClock:
         return self._real[i] + (self._real[i + 1] - self._real[i]) * share
 
     def _look(self) -> None:
-        now_s = _boottime_s()
+        now_s = boottime_s()
         if now_s - self._looked_s >= self._LOOK_AGAIN_S:
             self._looked_s = now_s
             self._start_s = json.loads(self._file.read_text())["boot_start_s"]
 
     def monotonic_s(self) -> float:
-        return _boottime_s()
+        return boottime_s()
 
     async def sleep(self, seconds: float) -> None:
         await asyncio.sleep(seconds)

@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 import random
+import secrets
 
 
 def throw() -> float:
     """At least 0 and less than 1, each time another: so that many who wait do not all come back at once."""
     return random.random()
+
+
+def name() -> str:
+    """Eight letters and digits that no other process has."""
+    return secrets.token_hex(4)

@@ -143,6 +143,7 @@ def _order_row(run: Run, name: SlotName, index: int, zone: ZoneInfo) -> dict[str
         "broker_order_id": attempt.broker_order_id,
         "quantity": exact(attempt.qty),
         "filled_quantity": exact(attempt.filled_qty),
+        "limit_price": exact(attempt.limit_price),
         "phase": str(attempt.phase),
         "reason": attempt.reason,
         "fills": [

@@ -622,7 +622,9 @@ _PAGE = 5_000
 
 
 def journal_of(store: StrategyStore, run: Run) -> list[JournalEntry]:
-    """The story of a run, with what happened to its whole account meanwhile (restarts, the loss of Redis)."""
+    """The story of a run, with what happened to its whole account meanwhile (restarts, the loss of Redis).
+
+    In the order of time: a worker that stood still writes its last lines after its successor's first ones."""
     own = [pair for page in _pages(store, run_id=run.plan.run_id) for pair in page]
     if not own:
         return []
@@ -633,7 +635,7 @@ def journal_of(store: StrategyStore, run: Run) -> list[JournalEntry]:
         if last is not None and page[-1][0] > last:
             break
     in_time = [(seq, entry) for seq, entry in story if last is None or seq <= last]
-    return [entry for _, entry in sorted(in_time, key=lambda pair: pair[0])]
+    return [entry for _, entry in sorted(in_time, key=lambda pair: (pair[1].at, pair[0]))]
 
 
 def _pages(

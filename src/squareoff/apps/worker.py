@@ -23,9 +23,12 @@ from squareoff.core.strategy import Strategy
 from squareoff.core.types import AccountId
 from squareoff.errors import SquareoffError
 from squareoff.market import write_whole
+from squareoff.wiring.holding import LeaseKind
 from squareoff.wiring.worker import WorkerSettings, run_worker
 
-READY = "READY"
+LEAST_TTL_S = 0.5
+"""Three renewals must fit in."""
+READY, STANDBY = "READY", "STANDBY"
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -40,10 +43,32 @@ def main(arguments: list[str] | None = None) -> int:
         help=f"the broker's access token; else ${TOKEN_VARIABLE}, which other users of the machine cannot read",
     )
     parser.add_argument("--clock", type=Path, help="timetable of a paced clock")
+    parser.add_argument(
+        "--clock-step",
+        type=Path,
+        metavar="FILE",
+        help="with --clock, for tests: the seconds in it are how far the machine's clock was set forward",
+    )
     parser.add_argument("--request-timeout", type=float, default=3.0, metavar="S", help="for one answer, seconds")
     parser.add_argument("--quarantine", type=float, default=120.0, metavar="S", help="of an unseen order, seconds")
+    parser.add_argument(
+        "--lease",
+        choices=[*LeaseKind],
+        default=LeaseKind.FILE,
+        help="who may send: a lock of this machine's, or a row in the database for workers on several (default: file)",
+    )
+    parser.add_argument(
+        "--lease-ttl",
+        type=float,
+        default=10.0,
+        metavar="S",
+        help="with --lease sql: seconds that it holds without renewal; a standby takes over after it",
+    )
+    parser.add_argument("--standby", action="store_true", help="wait for an account that another worker has")
     parser.add_argument("--ready", type=Path, metavar="FILE", help="write this file when recovery is done")
     options = parser.parse_args(arguments)
+    if not options.lease_ttl >= LEAST_TTL_S:
+        parser.error(f"--lease-ttl must be at least {LEAST_TTL_S:g} seconds, not {options.lease_ttl:g}")
     settings = WorkerSettings(
         data=options.data,
         account=AccountId(options.account),
@@ -51,8 +76,12 @@ def main(arguments: list[str] | None = None) -> int:
         redis_url=options.redis,
         token=options.token,
         clock_file=options.clock,
+        clock_step_file=options.clock_step,
         request_timeout_s=options.request_timeout,
         quarantine_s=options.quarantine,
+        lease=LeaseKind(options.lease),
+        lease_ttl_s=options.lease_ttl,
+        standby=options.standby,
     )
     try:
         _run(settings, options.ready)
@@ -74,7 +103,10 @@ def _run(settings: WorkerSettings, ready_file: Path | None) -> None:
     async def work() -> None:
         stop = asyncio.Event()
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
-        await run_worker(settings, ready=ready, stop=stop, check=_preflight)
+        await run_worker(settings, ready=ready, stop=stop, check=_preflight, waits=waits)
+
+    def waits(why: str) -> None:
+        print(f"{STANDBY} {why}", flush=True)
 
     def ready() -> None:
         print(READY, flush=True)

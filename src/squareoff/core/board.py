@@ -7,6 +7,7 @@ one cell, so that a tick above it costs one comparison whatever the number of st
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import datetime
 from decimal import Decimal
 
 from sortedcontainers import SortedList
@@ -23,10 +24,12 @@ NOTHING_BETWEEN = (ZERO, ZERO)
 class SymbolCell:
     """What a tick of one symbol has to look at."""
 
-    __slots__ = ("doubted", "eager", "high", "last", "low", "run_ids", "stops", "top")
+    __slots__ = ("doubted", "eager", "heard_at", "high", "last", "low", "run_ids", "stops", "top")
 
     def __init__(self) -> None:
         self.last: Tick | None = None
+        self.heard_at: datetime | None = None
+        """When `last` was received (trading time); None: that is not known, as in a replay."""
         self.low, self.high = NOTHING_BETWEEN
         """A price strictly between is believed at once and trips nothing; so `low` is never below `top`."""
         self.doubted: tuple[Tick, str] | None = None
@@ -48,6 +51,10 @@ class Board:
         self._order_owner: dict[ClientOrderId, RunId] = {}
         self._free: dict[tuple[Symbol, Product], Decimal] = {}
         self._free_of: dict[RunId, Decimal] = {}
+        self.alive_at: datetime | None = None
+        """The last sign of life of the feed, trading time; None: it gives none."""
+        self.speaks_since: datetime | None = None
+        """The first one of the connection there is, trading time; None: no connection speaks."""
         self.unsettled: set[RunId] = set()
         """Runs that are more than waiting: an order may be live, or something is held that no stop-loss watches."""
 
@@ -141,6 +148,29 @@ class Board:
     def last(self, symbol: Symbol) -> Tick | None:
         cell = self.cells.get(symbol)
         return cell.last if cell is not None else None
+
+    def feed_ends(self) -> None:
+        """What the next connection has not told yet may have changed meanwhile."""
+        self.speaks_since = None
+
+    def feed_lives(self, now: datetime) -> None:
+        """Something came from the feed, a tick or not."""
+        self.alive_at = now
+        if self.speaks_since is None:
+            self.speaks_since = now
+
+    def as_of(self, symbol: Symbol) -> datetime | None:
+        """Until when the last price is known to have held: a living feed that has told a symbol tells its changes.
+
+        None: no price is known."""
+        cell = self.cells.get(symbol)
+        if cell is None or cell.last is None:
+            return None
+        if cell.heard_at is None:
+            return cell.last.at
+        since = self.speaks_since
+        tells_it = since is not None and cell.heard_at >= since and cell.doubted is None
+        return self.alive_at if tells_it else cell.heard_at
 
     def owner_of(self, order: ClientOrderId) -> RunId | None:
         return self._order_owner.get(order)

@@ -34,6 +34,9 @@ RETRY_DELAYS_S = (0.25, 0.5, 1.0)
 RESCUE_EVERY_S = 5.0
 """A position that automation failed to sell is tried again this often while the session is open."""
 
+RESCUE_CLOSED_S = 300.0
+"""And this often after its close, so that the next session is not missed: meanwhile every venue says no."""
+
 _SLOT_LETTERS = {SlotName.ENTRY: "EFGH", SlotName.EXIT: "XYZW"}
 """The first letter, until its attempts are used up: a rescue every 5 s needs 4,500 of them in one session."""
 _DIGITS = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ"
@@ -77,6 +80,10 @@ class Attempt:
     broker_order_id: BrokerOrderId | None = None
     fills: tuple[Fill, ...] = ()
     reason: str = ""
+    limit_price: Decimal | None = None
+    """What it was last sent with; None: at market, or not sent yet."""
+    cancel_asked: bool = False
+    """We want it gone, to replace it: that it ends with nothing filled is then no failure."""
 
     @property
     def filled_qty(self) -> Decimal:

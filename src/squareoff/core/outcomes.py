@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from decimal import Decimal
 
 from squareoff.core.events import Cause, Event, Signal, Source
 from squareoff.core.machine import FINAL
-from squareoff.core.orders import MAX_TRIES, RESCUE_EVERY_S, RETRY_DELAYS_S, AttemptPhase
-from squareoff.core.run import Run, absorb, nothing_bought
+from squareoff.core.orders import MAX_TRIES, RETRY_DELAYS_S, AttemptPhase
+from squareoff.core.run import Run, absorb, nothing_bought, rescue_pause_s
 from squareoff.core.types import OrderReport, SlotName
 from squareoff.core.values import replace
 
@@ -61,9 +62,9 @@ class Unknown:
 Sent = Answered | Refused | NotSent | GateSaidNo | Limited | Unknown
 
 
-def sending(run: Run, name: SlotName) -> Run:
-    """The run with its open attempt on its way: from here on, it may be live."""
-    return _with(run, name, phase=AttemptPhase.UNKNOWN)
+def sending(run: Run, name: SlotName, *, limit_price: Decimal | None = None) -> Run:
+    """The run with its open attempt on its way: from here on, it may be live. `limit_price` None: at market."""
+    return _with(run, name, phase=AttemptPhase.UNKNOWN, limit_price=limit_price)
 
 
 def hear(run: Run, report: OrderReport, now: datetime) -> tuple[Run, Signal | None]:
@@ -73,7 +74,8 @@ def hear(run: Run, report: OrderReport, now: datetime) -> tuple[Run, Signal | No
     known, event = absorb(run, report)
     if event is Event.RETRY:
         current = known.exit.current
-        pause_s = 0.0 if current is None or current.fills else RETRY_DELAYS_S[known.exit.tries - 1]
+        at_once = current is None or current.fills or current.cancel_asked
+        pause_s = 0.0 if at_once else RETRY_DELAYS_S[known.exit.tries - 1]
         return _try_later(known, now, pause_s), None
     return known, _signal(event, now, detail=report.reason) if event is not None else None
 
@@ -117,7 +119,7 @@ def _entry_failed(run: Run, sent: Refused | NotSent, now: datetime) -> tuple[Run
 def _exit_failed(run: Run, sent: Refused | NotSent, now: datetime) -> tuple[Run, Signal | None]:
     """An exit is never given up: after the last try the run is `failed` and the rescue goes on."""
     if run.state in FINAL:
-        return _try_later(run, now, RESCUE_EVERY_S), None
+        return _try_later(run, now, rescue_pause_s(run, now)), None
     if isinstance(sent, Refused) and sent.token:
         return run, _signal(Event.SAFETY_ABORT, now, Cause.TOKEN_INVALID, sent.reason)
     if run.exit.tries < MAX_TRIES:

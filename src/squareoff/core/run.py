@@ -13,7 +13,16 @@ from decimal import Decimal
 
 from squareoff.core.events import Cause, Event, Signal
 from squareoff.core.machine import EXIT_OPEN, FINAL, Effect, Fact, Go, Never, NewRun, State, Stay, decide
-from squareoff.core.orders import MAX_TRIES, RESCUE_EVERY_S, Attempt, AttemptPhase, Slot, SlotPhase, merge_report
+from squareoff.core.orders import (
+    MAX_TRIES,
+    RESCUE_CLOSED_S,
+    RESCUE_EVERY_S,
+    Attempt,
+    AttemptPhase,
+    Slot,
+    SlotPhase,
+    merge_report,
+)
 from squareoff.core.strategy import Plan
 from squareoff.core.types import (
     ZERO,
@@ -354,13 +363,21 @@ def _rescued(run: Run, signal: Signal) -> Run:
     """Getting out goes on: at once, or after a pause if the exit was tried already."""
     if run.remaining_qty <= 0:
         return run
-    pause = timedelta(seconds=RESCUE_EVERY_S if run.exit.tries else 0)
+    pause = timedelta(seconds=rescue_pause_s(run, signal.at) if run.exit.tries else 0)
     at = signal.at + pause if run.retry_at is None else min(signal.at + pause, run.retry_at)
     return replace(_exit_licensed(run, signal), retry_at=at)
 
 
+def rescue_pause_s(run: Run, now: datetime) -> float:
+    """Real seconds until the rescue's next try, should this one fail."""
+    return RESCUE_EVERY_S if now < run.plan.closes_at else RESCUE_CLOSED_S
+
+
 def _upgraded(run: Run, signal: Signal) -> Run:
-    """A more urgent reason does not wait for the pause of an earlier one."""
+    """A more urgent reason does not wait for the pause of an earlier one, nor for an order that rests at its limit."""
+    current = run.exit.current
+    if current is not None and current.phase is AttemptPhase.OPEN and current.limit_price is not None:
+        run = replace(run, exit=run.exit.with_current(cancel_asked=True))
     return run if run.retry_at is None else replace(run, retry_at=signal.at)
 
 
@@ -410,7 +427,7 @@ def absorb(run: Run, report: OrderReport) -> tuple[Run, Event | None]:
     now_over = after.phase is AttemptPhase.DONE and before.phase is not AttemptPhase.DONE
     new_fills = len(after.fills) > len(before.fills)
     slot = replace(slot, attempts=(*slot.attempts[:index], after, *slot.attempts[index + 1 :]))
-    if now_over and not after.fills:
+    if now_over and not after.fills and not before.cancel_asked:
         slot = replace(slot, tries=slot.tries + 1)
     if slot.phase is SlotPhase.WATCH and slot.is_over:
         slot = replace(slot, phase=SlotPhase.SETTLED)  # now it is known
@@ -455,4 +472,18 @@ def _exit_news(run: Run, attempt: Attempt, *, new_fills: bool) -> Event:
     if attempt.phase is AttemptPhase.OPEN:
         return Event.PART_FILLED if new_fills else Event.ACCEPTED
     # over, and something is left: a further try now, or later at the pace of a rescue
+    if attempt.cancel_asked:
+        return Event.RETRY
     return Event.RETRY if run.exit.tries < MAX_TRIES and run.state not in FINAL else Event.REFUSED
+
+
+def with_time_moved(run: Run, by: timedelta) -> Run:
+    """When trading time is set anew: a pause that runs goes on as long as it would have, no longer and no shorter."""
+    if run.retry_at is None and run.entry_opened_at is None:
+        return run
+    return replace(
+        run,
+        retry_at=None if run.retry_at is None else run.retry_at + by,
+        entry_opened_at=None if run.entry_opened_at is None else run.entry_opened_at + by,
+        version=run.version + 1,
+    )

@@ -19,16 +19,26 @@ from squareoff.core.types import Tick
 MICROSECOND = timedelta(microseconds=1)
 
 
-def due(run: Run, now: datetime, last: Tick | None, source: Source = Source.ENGINE) -> Signal | None:
+def due(
+    run: Run,
+    now: datetime,
+    last: Tick | None,
+    source: Source = Source.ENGINE,
+    *,
+    as_of: datetime | None = None,
+) -> Signal | None:
     """The most urgent thing that is due for `run` at `now`; None if there is nothing to do.
 
-    `last` is the last traded price of its symbol, None if none is known. Urgency: STOPLOSS, KILL, STOP, SELL, BUY.
+    `last` is the last traded price of its symbol, None if none is known; `as_of`, until when it is known to have held,
+    None for when it was traded. Urgency: STOPLOSS, KILL, STOP, SELL, BUY.
     """
+    if run.state is State.READY:
+        return _entry_due(run, now, last, source, as_of)
     ask = _DUE.get(run.state)
     return None if ask is None else ask(run, now, last, source)
 
 
-def _entry_due(run: Run, now: datetime, last: Tick | None, source: Source) -> Signal | None:
+def _entry_due(run: Run, now: datetime, last: Tick | None, source: Source, as_of: datetime | None) -> Signal | None:
     plan = run.plan
     if run.wish is not None:
         return Signal(event=run.wish, at=now, source=source)
@@ -37,7 +47,7 @@ def _entry_due(run: Run, now: datetime, last: Tick | None, source: Source) -> Si
     if now > plan.buy_until or now >= plan.closes_at:
         cause = Cause.STALE_PRICE if run.waited_for_price else Cause.BUY_MISSED
         return Signal(event=Event.SKIP, at=now, source=source, cause=cause)
-    if not is_fresh(run, now, last):
+    if not is_fresh(run, now, last, as_of):
         return None
     assert last is not None
     level = plan.stop_loss.price_if_known
@@ -53,9 +63,9 @@ def _entry_due(run: Run, now: datetime, last: Tick | None, source: Source) -> Si
     return Signal(event=Event.BUY, at=now, source=source, price=last.price)
 
 
-def is_fresh(run: Run, now: datetime, last: Tick | None) -> bool:
-    """Whether a price is young enough to buy on, its greatest age included."""
-    return last is not None and now - last.at <= run.plan.fresh_for
+def is_fresh(run: Run, now: datetime, last: Tick | None, as_of: datetime | None = None) -> bool:
+    """Whether a price is young enough to buy on, its greatest age included. `as_of` as in `due`."""
+    return last is not None and now - (as_of or last.at) <= run.plan.fresh_for
 
 
 def _open_entry_due(run: Run, now: datetime, last: Tick | None, source: Source) -> Signal | None:
@@ -144,7 +154,6 @@ def _late_due(run: Run, now: datetime, last: Tick | None, source: Source) -> Sig
 
 
 _DUE: dict[State, Callable[[Run, datetime, Tick | None, Source], Signal | None]] = {
-    State.READY: _entry_due,
     State.RUNNING: _open_entry_due,
     State.BOUGHT: _position_due,
     **dict.fromkeys(EXIT_OPEN, _open_exit_due),

@@ -6,28 +6,22 @@ import asyncio
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from squareoff.config import Config
-from squareoff.core.bad_input import BadInput
-from squareoff.core.types import AccountId, RunId, StrategyId, Symbol
-from squareoff.errors import RecordsUnavailable
+from squareoff.core.types import AccountId, Symbol
+from squareoff.errors import FenceLost, RecordsUnavailable
 from squareoff.market import Market, load_market
-from squareoff.ports import Alerts, Clock, JournalKind, Planned, Records, Severity
-from squareoff.wiring import ReferenceData, exchange_hours, reference_data
+from squareoff.ports import Alerts, Clock, JournalKind, Severity, WatchedClock
+from squareoff.wiring.holding import LeaseKind, hold_in_sql, lock_file
+from squareoff.wiring.planner import Preflight, RunPlanner
 
 if TYPE_CHECKING:
     from squareoff.adapters.sql.database import Database
-    from squareoff.adapters.sql.strategies import StrategyStore
     from squareoff.core.board import Board
     from squareoff.core.plausible import PriceLimits
-    from squareoff.core.preflight import Check
-    from squareoff.core.repeat import Turn
-    from squareoff.core.run import Run
-    from squareoff.core.strategy import Plan, Strategy
-    from squareoff.mornings import Mornings, Told
+    from squareoff.engine import Engine
 
 REDIS_TIMEOUT_S = 0.25
 """How long a Redis that hangs is waited for. Exits do not wait for it at all."""
@@ -40,6 +34,7 @@ ALERTS_WITHIN_S = 3.0
 BEAT_S = 2.0
 TELL_AGAIN_AFTER = 60
 """How often a database that is away at the start is asked before a person is told again."""
+HALTED_LOOKS_EVERY_S = 0.1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,28 +47,37 @@ class WorkerSettings:
     redis_url: str
     token: str = "paper"
     clock_file: Path | None = None
+    clock_step_file: Path | None = None
+    """For tests: seconds by which the machine's clock was set forward, beside a paced clock."""
     request_timeout_s: float = 3.0
     quarantine_s: float = 120.0
-
-
-Preflight = Callable[[Config, "Sequence[Strategy]", datetime], "Sequence[Sequence[Check]]"]
+    lease: LeaseKind = LeaseKind.FILE
+    lease_ttl_s: float = 10.0
+    """Of a lease in SQL: how long its holder may send after it last renewed it."""
+    standby: bool = False
+    """Wait until the account is free, instead of refusing to start."""
 
 
 async def run_worker(
-    settings: WorkerSettings, *, ready: Callable[[], None], stop: asyncio.Event, check: Preflight | None = None
+    settings: WorkerSettings,
+    *,
+    ready: Callable[[], None],
+    stop: asyncio.Event,
+    check: Preflight | None = None,
+    waits: Callable[[str], None] = lambda why: None,
 ) -> None:
     """The engine of one account on the real adapters, until `stop` is set.
 
-    `ready` is called when recovery is done; `check`, in a thread, for each waiting run.
+    `ready` is called when recovery is done; `check`, in a thread, for each waiting run; `waits`, with the holder, when
+    a standby begins to wait.
 
-    Raises AlreadyRunning if another process works the account.
+    Raises AlreadyRunning if another process works the account, FenceLost if it was lost to another.
     """
     import os
 
     from squareoff.adapters.acknowledged import AcknowledgedFile
     from squareoff.adapters.brake import FileBrake
     from squareoff.adapters.brokers.paper.client import FACTS, PaperBroker
-    from squareoff.adapters.clock import PacedClock, SystemClock
     from squareoff.adapters.dice import throw
     from squareoff.adapters.feeds.paper import PaperFeed, PaperQuotes
     from squareoff.adapters.lease import FileLease
@@ -94,20 +98,39 @@ async def run_worker(
     from squareoff.precedence import OrdersFirst
     from squareoff.recovery import recover
     from squareoff.scheduler import Scheduler
+    from squareoff.timekeeping import Timekeeper
     from squareoff.wiring.alerts import open_alerts, open_heartbeat
 
     points = FaultPoints.from_environment()
     account = settings.account
     folder = settings.data / "accounts"
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    on_wait = waits if settings.standby else None
     held = FileLease(folder, account)
-    held.acquire()
-    lease = points.around("lease", held)
-    clock: Clock = SystemClock() if settings.clock_file is None else PacedClock(settings.clock_file)
+    if not await lock_file(held, stop, on_wait):
+        return
+    clock, watched = _clock(settings, memory=folder / f"{account}.clock", boot=held.boot)
     alerts = open_alerts(settings.data, now=clock.now, account=account)
     heartbeat = open_heartbeat(settings.data, alerts, account=account)
     config = Config(data=settings.data)
     database = await _open_database(config.database, alerts, account, stop)
+    shared = None
+    if settings.lease is LeaseKind.SQL:
+        shared = await hold_in_sql(
+            database,
+            account,
+            held,
+            ttl_s=settings.lease_ttl_s,
+            patience_s=settings.request_timeout_s,
+            stop=stop,
+            on_wait=on_wait,
+            sleep=clock.sleep,
+        )
+        if shared is None:
+            held.release()
+            database.close()
+            return
+    lease = points.around("lease", shared or held)
     sql = SqlRecords(database)
     records, journal = points.around("records", sql), points.around("journal", sql)
     file = FileSpool(folder / f"{account}.spool", lease.machine, lease.boot)
@@ -117,9 +140,11 @@ async def run_worker(
     facts = replace(FACTS, request_timeout_s=settings.request_timeout_s, quarantine_s=settings.quarantine_s)
     venue = PaperBroker(settings.broker_url, token=settings.token, facts=facts, on_written=points.when_written())
     broker = points.around("broker", venue)
-    await sql.keep_account(account)
+    if shared is None:
+        await sql.keep_account(account)
     fence = await records.take_lease(account, owner=f"pid {os.getpid()}", machine=lease.machine, boot=lease.boot)
     loop, board = asyncio.get_running_loop(), Board()
+    limits: dict[Symbol, PriceLimits] = {}
     engine: Engine
     scheduler = Scheduler(
         board=board,
@@ -145,9 +170,10 @@ async def run_worker(
         precedence=OrdersFirst(loop, clock.monotonic_s, quiet_s=QUIET_S),
         chase=lambda run: chaser.chase(run),
         is_acknowledged=AcknowledgedFile(folder, account).has,
+        limits=lambda symbol: limits.get(symbol, PriceLimits()),
+        shares_database=shared is not None,
     )
     chaser = Chaser(engine=engine, clock=clock, broker=broker, spawn=loop.create_task)
-    limits: dict[Symbol, PriceLimits] = {}
     listener = Listener(
         board=board,
         clock=clock,
@@ -179,7 +205,14 @@ async def run_worker(
     )
     await keepers.read_rules()  # before anything could be bought
     tasks = [loop.create_task(work) for work in keepers.first_loops()]
+    tasks.append(loop.create_task(_end_when_halted(engine, clock)))
+    if shared is not None:
+        tasks.append(loop.create_task(shared.keep()))
+    tasks.append(loop.create_task(keepers.for_ever(chaser.replace_resting_exits)))
     tasks.append(loop.create_task(_beat(heartbeat.beat, board, clock)))
+    if watched is not None:
+        timekeeper = Timekeeper(engine=engine, clock=watched, broker=broker, moved=scheduler.time_moved)
+        tasks.append(loop.create_task(keepers.for_ever(timekeeper.keep_time)))
     try:
         await recover(
             account=account,
@@ -190,30 +223,51 @@ async def run_worker(
             broker=broker,
             spool=spool,
             clock=clock,
+            licences_first=shared is not None,
         )
         tasks += [loop.create_task(work) for work in keepers.later_loops()]
         if check is not None:
             tasks.append(loop.create_task(keepers.for_ever(planner.mornings(engine, clock, check).keep)))
         ready()
         await _until(stop, tasks)
+    except FenceLost as error:
+        engine.halt(str(error))
+        raise
     finally:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         scheduler.close()
         engine.say(JournalKind.NOTE, "this worker stops; it sells nothing by itself")
-        engine.tell_unwatched()
+        if engine.halted is None:  # else another worker watches, or the alarm has said why nobody does
+            engine.tell_unwatched()
         with suppress(RecordsUnavailable):  # the records say themselves what they could not write
             await sql.flush()
         await sql.close()
         await venue.close()
         await second_source.close()
         await redis.close()
+        if shared is not None:
+            await shared.release()
         database.close()
         file.close()
         held.release()
         heartbeat.close()
         await asyncio.to_thread(alerts.close, ALERTS_WITHIN_S)
+
+
+def _clock(settings: WorkerSettings, *, memory: Path, boot: str) -> tuple[Clock, WatchedClock | None]:
+    """Trading time, and the same once more if somebody may set the clock it comes from."""
+    from squareoff.adapters.clock import ConfirmedClock, PacedClock
+
+    if settings.clock_file is None:
+        watched = ConfirmedClock.of_machine(memory=memory, boot=boot)
+    elif settings.clock_step_file is not None:
+        paced = PacedClock(settings.clock_file)
+        watched = ConfirmedClock.set_by(settings.clock_step_file, paced, memory=memory, boot=boot)
+    else:
+        return PacedClock(settings.clock_file), None
+    return watched, watched
 
 
 async def _open_database(where: Path | str, alerts: Alerts, account: AccountId, stop: asyncio.Event) -> Database:
@@ -250,6 +304,13 @@ async def _beat(beat: Callable[[str], None], board: Board, clock: Clock) -> None
         await clock.sleep(BEAT_S)
 
 
+async def _end_when_halted(engine: Engine, clock: Clock) -> None:
+    """A worker that sends nothing any more must not keep the account from others."""
+    while engine.halted is None:
+        await clock.sleep(HALTED_LOOKS_EVERY_S)
+    raise FenceLost(engine.halted)
+
+
 async def _until(stop: asyncio.Event, tasks: Sequence[asyncio.Task[None]]) -> None:
     """Until asked to stop, or until a keeper ends, which it never should."""
     asked = asyncio.ensure_future(stop.wait())
@@ -257,120 +318,3 @@ async def _until(stop: asyncio.Event, tasks: Sequence[asyncio.Task[None]]) -> No
     asked.cancel()
     for task in done - {asked}:
         task.result()
-
-
-def _strategy_of(run: Run) -> StrategyId:
-    return run.plan.strategy_id
-
-
-class RunPlanner:
-    """Makes the run of a strategy of `account` for its next session, and notes in `limits` which prices its symbol can
-    have."""
-
-    def __init__(
-        self,
-        account: AccountId,
-        strategies: StrategyStore,
-        records: Records,
-        config: Config,
-        limits: dict[Symbol, PriceLimits],
-    ) -> None:
-        self._account = account
-        self._strategies, self._records, self._config, self._limits = strategies, records, config, limits
-        self._revision, self._is_edit_open = -1, False
-
-    async def new_run(self, strategy_id: StrategyId, now: datetime) -> Run:
-        """Raises BadInput if there is no such strategy, or no session it fits in."""
-        from squareoff.core.orders import order_key
-        from squareoff.core.run import Run
-
-        strategy = self._strategies.get(strategy_id)
-        plan_of = self._planned(strategy, now)
-        run_id = await self._records.next_run_id()
-        return Run(plan=plan_of(run_id), key=order_key(self._records.install_id, run_id))
-
-    def _planned(self, strategy: Strategy, now: datetime) -> Callable[[RunId], Plan]:
-        from squareoff.core.definition import next_session_for, plan_for
-        from squareoff.core.plausible import limits_of
-        from squareoff.core.strategy import Timing
-
-        try:
-            reference = reference_data(self._config)
-            instrument = reference.instruments.find(strategy.symbol)
-            session = next_session_for(strategy, reference.calendar(instrument.exchange), now)
-        except (LookupError, ValueError, OSError) as error:  # unknown symbol, exchange or year; a file that is wrong
-            raise BadInput(f"{strategy.name}: symbol", f"{strategy.symbol} cannot be planned: {error}") from error
-        self._limits[instrument.symbol] = limits_of(instrument, session.day)
-        timing = Timing() if reference.market is None else reference.market.timing
-        return lambda run_id: plan_for(strategy, run_id=run_id, session=session, instrument=instrument, timing=timing)
-
-    def mornings(self, engine: Told, clock: Clock, check: Preflight) -> Mornings:
-        from squareoff.core.definition import DEFAULT_EXCHANGE
-        from squareoff.mornings import Mornings
-
-        def look(runs: Sequence[Run], now: datetime) -> Sequence[Sequence[Check]]:
-            known = {strategy.id: strategy for strategy in self._strategies.list()}
-            found = iter(check(self._config, [known[id_] for id_ in map(_strategy_of, runs) if id_ in known], now))
-            return [next(found) if _strategy_of(run) in known else () for run in runs]
-
-        async def checked(runs: Sequence[Run]) -> Sequence[Sequence[Check]]:
-            return await asyncio.to_thread(look, runs, clock.now())
-
-        def opens_at(run: Run) -> datetime:
-            calendar = reference_data(self._config).calendar(run.plan.symbol.partition(":")[0])
-            session = calendar.session_on(run.plan.trading_day)
-            return run.plan.buy_at if session is None else session.opens_at
-
-        zone = exchange_hours()[DEFAULT_EXCHANGE].zone
-        return Mornings(engine=engine, clock=clock, zone=zone, opens_at=opens_at, check=checked)
-
-    async def look(self, now: datetime, runs: Sequence[Run]) -> Planned:
-        """`ports.Planner`; SQL and files are read in a thread: a stop-loss does not wait for them."""
-        return await asyncio.to_thread(self._look, now, runs)
-
-    def _look(self, now: datetime, runs: Sequence[Run]) -> Planned:
-        # those of another account are its own worker's
-        repeating = [each for each in self._strategies.repeating() if each[0].account == self._account]
-        revision = self._strategies.total_revision()
-        look_at_edits = revision != self._revision or self._is_edit_open
-        if not repeating and not look_at_edits:
-            return Planned()
-        reference = reference_data(self._config)
-        plans = self._edits(reference, runs) if look_at_edits else {}
-        self._revision, self._is_edit_open = revision, bool(plans)
-        turns = {strategy.id: self._turn(reference, strategy, earlier, now) for strategy, earlier in repeating}
-        return Planned(
-            due=tuple(strategy_id for strategy_id, turn in turns.items() if turn.make),
-            waiting={strategy_id: turn.reason for strategy_id, turn in turns.items() if turn.is_trouble},
-            edited=plans,
-        )
-
-    def _turn(self, reference: ReferenceData, strategy: Strategy, earlier: Run | None, now: datetime) -> Turn:
-        from squareoff.core.repeat import Turn, turn_of
-
-        try:
-            calendar = reference.calendar(strategy.symbol.partition(":")[0])
-        except (BadInput, ValueError) as error:
-            return Turn(make=False, reason=str(error), is_trouble=True)
-        try:
-            instrument = reference.instruments.find(strategy.symbol)
-        except LookupError:
-            instrument = None
-        return turn_of(strategy, calendar, instrument, now, earlier)
-
-    def _edits(self, reference: ReferenceData, runs: Sequence[Run]) -> dict[RunId, Plan]:
-        """The plans of runs that do not say what their definition says now."""
-        from squareoff.core.edit import edited, replanned
-
-        by_id = {strategy.id: strategy for strategy in self._strategies.list()}
-        plans: dict[RunId, Plan] = {}
-        for run in runs:
-            if (strategy := by_id.get(run.plan.strategy_id)) is None:
-                continue
-            session = reference.calendar(run.plan.symbol.partition(":")[0]).session_on(run.plan.trading_day)
-            if session is None:
-                continue
-            plan = replanned(run.plan, strategy, session)
-            if edited(run, plan) is not run:
-                plans[run.plan.run_id] = plan
-        return plans

@@ -35,6 +35,9 @@ class Kind(Protocol):
     def hold_write(self, connection: Connection) -> None:
         """First in a transaction of a command: one command writes, the others wait."""
 
+    def hurry(self, connection: Connection, within_s: float) -> None:
+        """What is asked on this connection from now on fails after about so long."""
+
     def is_stale(self, connection: Connection) -> bool:
         """Whether a connection that nobody uses now was ended meanwhile, as far as this side can tell."""
 

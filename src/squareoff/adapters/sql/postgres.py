@@ -92,6 +92,11 @@ class PostgresDatabase:
         """What one command has checked, no other command changes; the worker's own rows are kept by its fence."""
         connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_WRITE_LOCK})")
 
+    def hurry(self, connection: Connection, within_s: float) -> None:
+        driver: Any = connection.connection.driver_connection
+        driver.answer_within_s = within_s
+        driver.execute(f"SET statement_timeout = {int(within_s * 1000)}")
+
     def is_stale(self, connection: Connection) -> bool:
         """A server that ends a connection says so, and that can be seen without asking it."""
         if connection.invalidated:

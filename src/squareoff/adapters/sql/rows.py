@@ -250,6 +250,8 @@ def _order_values(run: Run, name: SlotName, attempt: Attempt) -> Values:
         "phase": attempt.phase,
         "broker_order_id": attempt.broker_order_id,
         "reason": attempt.reason,
+        "limit_price": attempt.limit_price,
+        "cancel_asked": attempt.cancel_asked,
     }
 
 
@@ -262,6 +264,8 @@ def _attempt_from(row: RowMapping, fills_of_attempt: Iterable[Fill]) -> Attempt:
         broker_order_id=row["broker_order_id"],
         fills=tuple(fills_of_attempt),
         reason=row["reason"],
+        limit_price=row["limit_price"],
+        cancel_asked=row["cancel_asked"],
     )
 
 

@@ -172,6 +172,16 @@ leases = Table(
     Column("boot", Text, nullable=False),
 )
 
+holds = Table(
+    "holds",
+    metadata,
+    # who may send, across machines; a table of its own: `leases` is locked by every save until its COMMIT
+    Column("account", Text, primary_key=True),
+    Column("holder", Text),  # NULL: given back in order
+    Column("beat", BigInteger, nullable=False),  # raised by every renewal
+    Column("ttl_s", Double, nullable=False),
+)
+
 strategies = Table(
     "strategies",
     metadata,
@@ -274,6 +284,8 @@ orders = Table(
     Column("phase", Word(AttemptPhase), nullable=False),
     Column("broker_order_id", Text),
     Column("reason", Prose, nullable=False),
+    Column("limit_price", Exact),  # NULL: at market
+    Column("cancel_asked", Boolean, nullable=False, server_default=false()),
     PrimaryKeyConstraint("run_id", "slot", "number"),
     ForeignKeyConstraint(["run_id", "slot"], ["slots.run_id", "slots.slot"]),
     UniqueConstraint("account", "client_order_id"),

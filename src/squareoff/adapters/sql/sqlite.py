@@ -63,6 +63,10 @@ class SqliteFile:
     def hold_write(self, connection: Connection) -> None:
         """BEGIN IMMEDIATE did."""
 
+    def hurry(self, connection: Connection, within_s: float) -> None:
+        driver: Any = connection.connection.driver_connection
+        driver.execute(f"PRAGMA busy_timeout = {int(within_s * 1000)}")
+
     def is_stale(self, connection: Connection) -> bool:
         return False
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import AsyncIterator, Callable, Sequence
+from datetime import UTC, datetime
 from decimal import Decimal
+from email.utils import parsedate_to_datetime
 from typing import NoReturn, TypeVar
 from urllib.parse import quote, urlsplit
 
@@ -109,6 +111,13 @@ class PaperBroker:
 
     async def funds(self) -> Decimal | None:
         return _read(await self._ask("GET", "/funds"), decode_funds).free
+
+    async def server_time(self) -> datetime | None:
+        date = (await self._ask("GET", "/health")).headers.get("date")
+        try:
+            return None if date is None else parsedate_to_datetime(date).astimezone(UTC)
+        except ValueError:  # no date at all
+            return None
 
     async def updates(self) -> AsyncIterator[OrderReport]:
         """All orders as they are when the connection is made, then every change until it ends.

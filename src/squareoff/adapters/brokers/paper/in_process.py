@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
+from datetime import datetime
 from decimal import Decimal
 
 from squareoff.adapters.brokers.paper.book import DuplicateOrder, PaperBook
@@ -32,7 +33,11 @@ class InProcessPaperBroker:
         self.on_report = on_report
         self._clock = clock
         self._facts = facts or VenueFacts(
-            idempotency=book.idempotency, request_timeout_s=1.0, quarantine_s=0.0, position_lag_s=0.0
+            idempotency=book.idempotency,
+            request_timeout_s=1.0,
+            quarantine_s=0.0,
+            position_lag_s=0.0,
+            replace_exit_after_s=None,
         )
         self._listeners: list[_Updates] = []
         self._closed = False
@@ -77,6 +82,10 @@ class InProcessPaperBroker:
     async def funds(self) -> Decimal | None:
         self._must_be_open()
         return self.book.free()
+
+    async def server_time(self) -> datetime | None:
+        self._must_be_open()
+        return self._clock.now()
 
     def updates(self) -> AsyncIterator[OrderReport]:
         """Every change from this call on, not from the first `anext`: none falls in between."""

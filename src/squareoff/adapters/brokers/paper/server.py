@@ -26,6 +26,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from email.utils import format_datetime
 from pathlib import Path
 from typing import Protocol
 
@@ -150,6 +151,7 @@ class PaperServer:
 
     async def start(self) -> None:
         app = web.Application(client_max_size=1 << 20)
+        app.on_response_prepare.append(self._date)
         app.add_routes(
             [
                 web.post("/orders", self._for_account(self._post_order)),
@@ -263,6 +265,10 @@ class PaperServer:
         if not task.cancelled() and (error := task.exception()) is not None:
             self.failure = error
             self.ended.set()
+
+    async def _date(self, request: web.Request, response: web.StreamResponse) -> None:
+        """As every venue does, here by the market's time."""
+        response.headers["Date"] = format_datetime(self._clock.now(), usegmt=True)
 
     # -- requests
     def _for_account(self, handler: Handler) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:

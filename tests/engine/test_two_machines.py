@@ -1,0 +1,79 @@
+"""The successor may be on another machine, which sees SQL and the broker, but not our send marks."""
+
+from __future__ import annotations
+
+from squareoff.core.types import Side
+from tests.engine.world import plan
+
+
+def on_another_machine(world):
+    """The worker dies, and one on another machine takes the account over."""
+    world.crash()
+    world.machine, world.spool = "m2", type(world.spool)()
+    world.boot_up()
+
+
+def test_a_stop_loss_leaves_at_once_when_its_licence_is_in_sql(begin):
+    world = begin(bought=True, shares_database=True)
+    world.go(1)
+    world.calls.clear()
+    world.tick("1539")
+    world.go(2)
+    order = [call for call in world.calls if call in ("submit X01", "save")]
+    assert order[0] == "submit X01"
+    assert world.run().outcome == "exited_by_sl"
+
+
+def test_an_exit_waits_until_its_licence_is_in_sql_and_no_longer(begin):
+    world = begin(plan(), shares_database=True)
+    world.silently("09:20:00.5")
+    world.sql_down = True
+    world.tick("1560")  # the BUY fills, and SQL does not know it
+    world.tick("1539")
+    world.silently(3)
+    assert world.placed("X") == []
+    world.sql_down = False
+    world.go(2)
+    assert world.run().outcome == "exited_by_sl"
+
+
+def test_on_one_machine_an_exit_waits_for_no_database(begin):
+    world = begin(plan())
+    world.silently("09:20:00.5")
+    world.sql_down = True
+    world.tick("1560")
+    world.tick("1539")
+    world.silently(0.5)
+    assert len(world.placed("X")) == 1
+
+
+def test_a_licence_granted_on_another_machine_may_have_been_used_so_it_is_looked_up_first(begin):
+    world = begin(bought=True, shares_database=True)
+    on_another_machine(world)
+    world.go(1)
+    world.tick("1539")
+    world.go(15)
+    assert world.placed("X") == []
+    assert any("may be live" in text for text in world.urgent())
+    world.go(10)
+    assert (world.run().outcome, len(world.placed("X"))) == ("exited_by_sl", 1)
+
+
+def test_an_exit_that_the_other_machine_sent_is_found_and_not_sent_again(begin):
+    world = begin(bought=True, shares_database=True)
+    world.crash_at("bytes")
+    world.silently(0.5)
+    world.feed_says("1539")
+    world.silently(0.2)
+    assert not world.is_alive
+    on_another_machine(world)
+    world.go(5)
+    assert (world.run().outcome, world.traded(Side.SELL)) == ("exited_by_sl", 50)
+
+
+def test_the_licence_is_ours_in_sql_before_anything_is_sent_under_it(begin):
+    world = begin(bought=True, shares_database=True)
+    on_another_machine(world)
+    world.go(0.5)
+    saved = next(iter(world.records.runs.values()))
+    assert saved.exit.stamp.machine == "m2"
