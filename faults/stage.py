@@ -397,7 +397,7 @@ class Stage:
     def lock_database(self, seconds: float) -> None:
         """Somebody else holds SQLite's write lock, or PostgreSQL's tables."""
         if self.database is not None:
-            hold = f"BEGIN; LOCK TABLE leases, runs, journal; SELECT pg_sleep({seconds}); ROLLBACK"
+            hold = f"BEGIN; LOCK TABLE leases, runs, journal IN EXCLUSIVE MODE; SELECT pg_sleep({seconds}); ROLLBACK"
             self.database.run(hold, "squareoff")
             return
         connection = sqlite3.connect(self.config.data / "squareoff.db", timeout=10, isolation_level=None)

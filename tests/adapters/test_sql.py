@@ -271,6 +271,7 @@ def as_version_0001_had_it(database: Database) -> None:
         for table, columns in added.items():
             for column in columns:
                 connection.exec_driver_sql(f"ALTER TABLE {table} DROP COLUMN {column}")
+        connection.exec_driver_sql("DROP TABLE holds")
         connection.exec_driver_sql("UPDATE alembic_version SET version_num = '0001'")
 
 

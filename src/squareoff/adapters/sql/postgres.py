@@ -13,7 +13,7 @@ from urllib.parse import quote
 
 from sqlalchemy import NullPool, create_engine, event
 from sqlalchemy.engine import Connection, Engine
-from sqlalchemy.exc import DBAPIError, IntegrityError
+from sqlalchemy.exc import DataError, DBAPIError, IntegrityError
 
 from squareoff.adapters.sql.kind import READS_ONLY
 from squareoff.core.bad_input import BadInput
@@ -23,8 +23,9 @@ if TYPE_CHECKING:
 
 SCHEMES: Final = ("postgresql://", "postgres://")
 CONNECT_WITHIN_S: Final = 3
+LOCK_WITHIN_S: Final = 4.0
 STATEMENT_WITHIN_S: Final = 5.0
-"""The server gives a statement up after this, waiting for somebody else's lock included."""
+"""The server gives a statement up after this, or earlier one that waits for somebody else's lock."""
 ANSWER_WITHIN_S: Final = 6.0
 """And this side gives a server up that says nothing: one that stands still does not count its own time."""
 UPGRADE_WITHIN_S: Final = 600.0
@@ -101,6 +102,8 @@ class PostgresDatabase:
         if connection.invalidated:
             return True
         driver: Any = connection.connection.driver_connection
+        if driver.closed:
+            return True
         look = select.poll()
         look.register(driver.fileno(), select.POLLIN)
         return bool(look.poll(0))
@@ -132,12 +135,15 @@ class PostgresDatabase:
         if connection.exec_driver_sql(f"SELECT {_TIMELINE}").scalar() != mark[:_TIMELINE_LETTERS]:
             return False
         number = mark[_TIMELINE_LETTERS:]
-        for _ in range(10):  # its process may still be at it
-            status = connection.exec_driver_sql("SELECT pg_xact_status(%s::xid8)", (number,)).scalar()
-            if status != "in progress":
-                break
-            time.sleep(0.1)
-        return bool(status == "committed")
+        try:
+            for _ in range(10):  # its process may still be at it
+                status = connection.exec_driver_sql("SELECT pg_xact_status(%s::xid8)", (number,)).scalar()
+                if status != "in progress":
+                    return bool(status == "committed")
+                time.sleep(0.1)
+        except DataError:  # a number that this server has not come to: it was put back to an earlier day
+            pass
+        return False
 
     def what_is_wrong(self, error: DBAPIError) -> str:
         if isinstance(error, IntegrityError):
@@ -159,14 +165,11 @@ class PostgresDatabase:
 
 
 _WORDS = {
-    "28": "refused the login: correct the user or the password in database.url",
-    "3D000": "is not there: make it with createdb, or correct its name in database.url",
     "42501": "does not let this user in: give it the database, ALTER DATABASE ... OWNER TO ...",
     "25006": "cannot be written: this server only reads, perhaps another one has taken over",
     "53100": "cannot grow: the server's disk is full; free some space",
-    "53300": "has no connection free: raise max_connections, or end what holds them",
     "53": "has no memory left",
-    "55P03": f"is locked: another process has held what is needed for more than {STATEMENT_WITHIN_S:g} s",
+    "55P03": f"is locked: another process has held what is needed for more than {LOCK_WITHIN_S:g} s",
     "40P01": "took this back: two processes waited for each other",
     "57014": f"did not finish within {STATEMENT_WITHIN_S:g} s",
     "57P": "is not there: the server stops or starts",
@@ -223,7 +226,7 @@ _OPTIONS = " ".join(
     for name, value in {
         "synchronous_commit": "on",  # whoever was told of a licence must find it again after a power cut
         "statement_timeout": f"{STATEMENT_WITHIN_S:g}s",
-        "lock_timeout": f"{STATEMENT_WITHIN_S:g}s",
+        "lock_timeout": f"{LOCK_WITHIN_S:g}s",
         "idle_in_transaction_session_timeout": f"{IDLE_WITHIN_S:g}s",
         # the same question from the server's side: what we held is free soon after we are gone
         "tcp_keepalives_idle": 5,
