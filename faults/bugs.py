@@ -240,6 +240,32 @@ def _exit_before_licence() -> None:
     Engine._has_licence_in_sql = sure  # type: ignore[method-assign]
 
 
+def _cancel_not_confirmed() -> None:
+    from squareoff.chasing import Chaser
+    from squareoff.core.run import slot_of
+    from squareoff.core.types import BrokerOrderId, OrderReport, OrderStatus, Side, SlotName
+
+    async def asked_is_done(self: Any, run_id: Any, order: Any) -> None:
+        run = self._run(run_id)
+        name, index = slot_of(run, order)
+        attempt = run.slot(name).attempts[index]
+        await self._broker.cancel(order)
+        self._engine.on_report(
+            OrderReport(
+                client_order_id=order,
+                broker_order_id=attempt.broker_order_id or BrokerOrderId(""),
+                symbol=run.plan.symbol,
+                side=Side.BUY if name is SlotName.ENTRY else Side.SELL,
+                product=run.plan.product,
+                qty=attempt.qty,
+                status=OrderStatus.CANCELLED,
+                fills=attempt.fills,
+            )
+        )
+
+    Chaser._cancel_once = asked_is_done  # type: ignore[method-assign]
+
+
 BUGS: dict[str, Bug] = {
     bug.name: bug
     for bug in (
@@ -270,6 +296,7 @@ BUGS: dict[str, Bug] = {
             ("tm-licence",),
             _exit_before_licence,
         ),
+        Bug("cancel-not-confirmed", "a cancel asked for counts as done", ("v-cancel-quiet",), _cancel_not_confirmed),
         Bug("exit-waits-for-sql", "an exit waits until SQL has the run", ("46",), _exit_waits_for_sql),
     )
 }

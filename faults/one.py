@@ -42,6 +42,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         except StageError as error:
             problems.append(f"O3: {error}")
         _over(stage, scenario.names, scenario.within_s if not problems else 3.0, scenario.expected.stays_open)
+        if stage.proxy is not None:
+            problems += [f"the proxy never did {rule.does}" for rule in stage.proxy.unused() if scenario.must_reach]
         with suppress(OSError):  # a broker that is down at the end was killed after it all
             unused = stage.control()["unused"]
             problems += [f"the mischief {kind} never happened" for kind in unused if scenario.must_reach]

@@ -15,6 +15,7 @@ from decimal import Decimal
 from typing import Any
 
 from faults.oracle import Expected
+from faults.proxy import Does, Rule
 from faults.stage import BUY_AFTER_S, FALL, OPENS, OTHER, PRICE, QTY, QUARANTINE_S, Setting, Stage, StageError
 from squareoff import wiring
 from squareoff.core.events import Event
@@ -690,6 +691,19 @@ def bad_venues() -> Iterator[Scenario]:
         quick=True,
     )
     yield Scenario(
+        id="v-cancel-quiet",
+        title="a resting SELL fills the moment its cancel arrives, and no news tells it",
+        setting=Setting(
+            mischief=(
+                mischief(kind="partial", slot="X", qty="4"),
+                mischief(kind="fill_on_cancel", slot="X"),
+                mischief(kind="news_lost", slot="X"),
+            )
+        ),
+        steps=(bought(), fall, flat(12)),
+        expected=Expected(ends=("exited_by_sl",), out_within_s=6.0),
+    )
+    yield Scenario(
         id="v-cancel-buy",
         title="a resting BUY fills the moment its cancel arrives: what it bought is sold",
         setting=Setting(
@@ -756,6 +770,106 @@ def bad_venues() -> Iterator[Scenario]:
         title="trading is halted for eight seconds just after the stop-loss was hit: chased, out when it opens",
         steps=(bought(), fall, spell("halt", 8), flat(25)),
         expected=Expected(ends=("exited_by_sl",), out_within_s=12.0),
+    )
+
+
+def through(*rules: Rule) -> Setting:
+    return Setting(proxy=rules)
+
+
+def refuse(for_s: float) -> Step:
+    """Every connection to the broker is reset, and for so long none can be made."""
+
+    def work(stage: Stage) -> None:
+        assert stage.proxy is not None
+        stage.proxy.refuse(for_s)
+
+    return work
+
+
+def streams_silent(is_so: bool) -> Step:
+    """The streams of prices and news stay open, and nothing comes on them."""
+
+    def work(stage: Stage) -> None:
+        assert stage.proxy is not None
+        stage.proxy.be_silent(is_so)
+
+    return work
+
+
+def networks() -> Iterator[Scenario]:
+    for slot, word in (("E", "BUY"), ("X", "SELL")):
+        yield Scenario(
+            id=f"p-swallow-{slot.lower()}",
+            title=f"the answer to the {word} never comes, and the connection stays open",
+            setting=through(Rule(Does.SWALLOW, slot=slot)),
+            steps=HOLD_AND_FALL,
+            expected=Expected(ends=("exited_by_sl",), out_within_s=3.0),
+            quick=slot == "X",
+        )
+        yield Scenario(
+            id=f"p-cut-{slot.lower()}",
+            title=f"the connection is reset after the {word} was passed on",
+            setting=through(Rule(Does.CUT_AFTER, slot=slot)),
+            steps=HOLD_AND_FALL,
+            expected=Expected(ends=("exited_by_sl",), out_within_s=3.0),
+        )
+        yield Scenario(
+            id=f"p-torn-{slot.lower()}",
+            title=f"half of the answer to the {word} comes",
+            setting=through(Rule(Does.TORN, slot=slot)),
+            steps=HOLD_AND_FALL,
+            expected=Expected(ends=("exited_by_sl",), out_within_s=3.0),
+        )
+        yield Scenario(
+            id=f"p-late-{slot.lower()}",
+            title=f"the broker gets the {word} two seconds after we have given it up",
+            setting=through(Rule(Does.DELAY_REQUEST, slot=slot, seconds=3.0)),
+            steps=HOLD_AND_FALL if slot == "E" else (bought(), jitter(0.2, 0.6), fall, flat(20)),
+            expected=Expected(ends=("exited_by_sl",), out_within_s=8.0),
+        )
+    yield Scenario(
+        id="p-cut-before",
+        title="the connection is reset before the SELL reaches the broker: looked up, then sent again once",
+        setting=through(Rule(Does.CUT_BEFORE, slot="X")),
+        steps=(bought(), jitter(0.2, 0.6), fall, flat(20)),
+        expected=AFTER_LOOKING,
+    )
+    yield Scenario(
+        id="p-half",
+        title="the broker's side is closed after the SELL, and no answer comes",
+        setting=through(Rule(Does.HALF_CLOSE, slot="X")),
+        steps=HOLD_AND_FALL,
+        expected=Expected(ends=("exited_by_sl",), out_within_s=3.0),
+    )
+    yield Scenario(
+        id="p-drip",
+        title="the answer to the SELL comes byte by byte, slower than the time-out",
+        setting=through(Rule(Does.DRIP, slot="X", seconds=2.0)),
+        steps=HOLD_AND_FALL,
+        expected=Expected(ends=("exited_by_sl",), out_within_s=3.0),
+    )
+    yield Scenario(
+        id="20",
+        title="connections are refused at BUY time, and then they are not: one BUY",
+        setting=through(),
+        steps=(at(BUY_AFTER_S - 0.2), refuse(1.0), *HOLD_AND_FALL),
+        expected=BY_STOP,
+        quick=True,
+    )
+    yield Scenario(
+        id="20x",
+        title="connections are refused while the price falls, for three seconds",
+        setting=through(),
+        steps=(bought(), jitter(0.3, 0.6), refuse(3.0), fall, flat(25)),
+        expected=Expected(ends=("exited_by_sl",), out_within_s=10.0),
+    )
+    yield Scenario(
+        id="p-silent",
+        title="the streams stay open and nothing comes on them, and the price falls: seen by a quote",
+        setting=through(),
+        steps=(bought(), streams_silent(True), jitter(0.2, 1.0), fall, flat(20), streams_silent(False)),
+        expected=Expected(ends=("exited_by_sl",), out_within_s=9.0, alarm="silent"),
     )
 
 
@@ -900,6 +1014,30 @@ def postgres() -> Iterator[Scenario]:
             *HOLD_AND_FALL,
         ),
         expected=BY_STOP,
+    )
+
+
+FIFTY = tuple(f"n{number}" for number in range(1, 50))
+
+
+def fifty() -> Iterator[Scenario]:
+    yield Scenario(
+        id="48",
+        title="PostgreSQL is killed with -9 while fifty strategies hold, and the price falls as it comes back",
+        setting=ON_POSTGRES,
+        steps=(
+            *(add(name, 8) for name in FIFTY),
+            bought(30, QTY * 50),
+            seconds(0.5),
+            database("kill"),
+            seconds(0.5),
+            database("start"),
+            fall,
+            flat(30),
+        ),
+        names=("s", *FIFTY),
+        expected=Expected(ends=("exited_by_sl",), bought=(50, 50), out_within_s=5.0),
+        within_s=40,
     )
 
 
@@ -1154,8 +1292,10 @@ def all_scenarios() -> tuple[Scenario, ...]:
         *broker(),
         *redis_and_sql(),
         *postgres(),
+        *fifty(),
         *two_workers(),
         *bad_venues(),
+        *networks(),
         *resting_exits(),
         *clocks(),
         *the_rest(),

@@ -27,6 +27,7 @@ from typing import IO, Any
 from zoneinfo import ZoneInfo
 
 from faults.postgres import PostgresServer
+from faults.proxy import Proxy, Rule
 from squareoff import wiring
 from squareoff.adapters.brokers.paper.book import Placed, Traded
 from squareoff.adapters.brokers.paper.ledger import LedgerLine, read_ledger
@@ -63,6 +64,8 @@ class Setting:
     fault_again: str = ""
     """SQUAREOFF_FAULT of the worker that is started after it."""
     mischief: Sequence[Mapping[str, Any]] = ()
+    proxy: Sequence[Rule] | None = None
+    """What a proxy between worker and broker does; None: there is none."""
     idempotency: str = "none"
     sell_after_s: float = 600.0
     """After the clock's start; 600: the day ends by its stop-loss, or by what the steps do."""
@@ -111,6 +114,7 @@ class Stage:
     _deaths_s: list[float] = field(default_factory=list)
     _ended: threading.Event = field(default_factory=threading.Event)
     _logs: list[IO[bytes]] = field(default_factory=list)
+    proxy: Proxy | None = None
     database: PostgresServer | None = None
     _broker: subprocess.Popen[bytes] | None = None
     _folders: dict[str, Path] = field(default_factory=dict)
@@ -157,6 +161,8 @@ class Stage:
         self.add("s", sell_after_s=self.setting.sell_after_s)
         self.redis.start()
         self.start_broker()
+        if self.setting.proxy is not None:
+            self.proxy = Proxy(int(self.broker_url.rpartition(":")[2]), self.setting.proxy)
         self.background(self._keep_prices)
         self.start_worker("one", self.setting.fault)
         self.wait("the worker", lambda: self.workers[0].ready_s is not None or not self.workers[0].is_alive)
@@ -175,6 +181,9 @@ class Stage:
         for process in (*(worker.process for worker in self.workers), self._broker):
             if process is not None:
                 _end(process)
+        if self.proxy is not None:
+            with suppress(Exception):
+                self.proxy.close()
         with suppress(Exception):
             self.redis.stop()
         with suppress(Exception):
@@ -239,7 +248,8 @@ class Stage:
         if self.setting.bug:
             command += ["--bug", self.setting.bug]
         data = self._folders.get(name, self.config.data)
-        command += ["--data", str(data), "--broker", self.broker_url, "--redis", self.redis.url]
+        broker = self.broker_url if self.proxy is None else self.proxy.url
+        command += ["--data", str(data), "--broker", broker, "--redis", self.redis.url]
         command += ["--standby"] if self.setting.second else []
         command += ["--lease", "sql", "--lease-ttl", f"{LEASE_TTL_S:g}"] if self.setting.second == "machine" else []
         command += ["--request-timeout", f"{REQUEST_TIMEOUT_S:g}", "--quarantine", f"{QUARANTINE_S:g}"]
