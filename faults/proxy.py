@@ -92,6 +92,7 @@ class Proxy:
         self._run(self._close())
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(5)
+        self._loop.close()
 
     # ------------------------------------------------------------------ in its own thread
 
