@@ -112,10 +112,12 @@ def _run(settings: WorkerSettings, ready_file: Path | None) -> None:
         print(READY, flush=True)
         if ready_file is not None:
             write_whole(ready_file, json.dumps({"pid": os.getpid()}))
+        gc.enable()
         gc.collect()
         gc.freeze()  # what lives as long as the worker is not looked through again
         gc.set_threshold(50_000, 50, 50)  # and a stop-loss meets the collector a hundred times less often
 
+    gc.disable()  # until recovery is done: what it makes is there to stay
     # the journal's thread and the order path share the interpreter: hand over quickly
     sys.setswitchinterval(0.00005)
     try:
