@@ -79,6 +79,8 @@ class Setting:
     second: str = ""
     """A second worker that stands by: "standby" with the same data folder, "machine" with one of its own and a lease
     in the database, which then is PostgreSQL."""
+    redis_binary: str = ""
+    """The program to start as Redis; empty: the one that comes with squareoff."""
     database: str = "sqlite"
     """Or "postgres": a server of its own, which the steps may stop."""
 
@@ -128,7 +130,8 @@ class Stage:
         self.folder.mkdir(parents=True, exist_ok=True)
         self.config = Config(data=self.folder / "data")
         self.config.make_data_folder()
-        self.redis = wiring.embedded_redis(self.folder / "redis")
+        binary = Path(self.setting.redis_binary) if self.setting.redis_binary else None
+        self.redis = wiring.embedded_redis(self.folder / "redis", binary=binary)
         try:
             if self.setting.database == "postgres":
                 self._begin_postgres()
