@@ -1043,6 +1043,8 @@ def fifty() -> Iterator[Scenario]:
 
 STANDBY = Setting(second="standby")
 MACHINE = Setting(second="machine", database="postgres")
+MACHINE_DIES = replace(MACHINE, restarts=False)
+"""Nothing starts the first one again, which would have its account at once."""
 TAKEN_OVER = Expected(ends=("exited_by_sl",), out_within_s=2.0, takeover_within_s=3.0)
 ACROSS_MACHINES = Expected(ends=("exited_by_sl",), out_within_s=QUARANTINE_S + 10, takeover_within_s=5.0)
 """A licence granted on the other machine may have been used: it is looked up for the whole quarantine first."""
@@ -1081,10 +1083,17 @@ def two_workers() -> Iterator[Scenario]:
     yield Scenario(
         id="tm-hold",
         title="two machines: the engine is killed while holding, and the price falls",
-        setting=MACHINE,
+        setting=MACHINE_DIES,
         steps=(bought(), seconds(0.5), kill, died(), fall, flat(25)),
         expected=ACROSS_MACHINES,
         within_s=40,
+    )
+    yield Scenario(
+        id="tm-again",
+        title="two machines: the engine is killed while holding and started again: it has its account at once",
+        setting=MACHINE,
+        steps=(bought(), seconds(0.5), kill, fall, flat()),
+        expected=Expected(ends=("exited_by_sl",), out_within_s=QUARANTINE_S),
     )
     yield Scenario(
         id="tm-pause",
@@ -1113,7 +1122,7 @@ def two_workers() -> Iterator[Scenario]:
     yield Scenario(
         id="tm-sent",
         title="two machines: the engine dies right after the SELL's bytes, its answer unread",
-        setting=replace(MACHINE, fault="gateway.written:2:kill"),
+        setting=replace(MACHINE_DIES, fault="gateway.written:2:kill"),
         steps=(bought(), seconds(0.5), fall, died(), flat(25)),
         expected=replace(ACROSS_MACHINES, exits_most=1),
         within_s=40,
@@ -1121,7 +1130,7 @@ def two_workers() -> Iterator[Scenario]:
     yield Scenario(
         id="tm-unsaved",
         title="two machines: the engine dies when the BUY has filled, before SQL knows of the position",
-        setting=replace(MACHINE, fault="records.save.before:3:kill"),
+        setting=replace(MACHINE_DIES, fault="records.save.before:3:kill"),
         steps=(bought_or_missed, fall, flat_again),
         expected=Expected(ends=("exited_by_sl", "failed(buy_missed)"), bought=(0, 1)),
         within_s=40,
@@ -1129,7 +1138,7 @@ def two_workers() -> Iterator[Scenario]:
     yield Scenario(
         id="tm-buy",
         title="two machines: the engine is killed about the moment of the BUY",
-        setting=MACHINE,
+        setting=MACHINE_DIES,
         steps=(at(BUY_AFTER_S - 0.1), jitter(0.0, 0.3), kill, bought_or_missed, fall, flat_again),
         expected=Expected(ends=("exited_by_sl", "failed(buy_missed)", "failed(outcome_unknown)"), bought=(0, 1)),
         within_s=40,
@@ -1137,7 +1146,7 @@ def two_workers() -> Iterator[Scenario]:
     yield Scenario(
         id="tm-licence",
         title="two machines: the BUY fills while SQL stands still, the price falls, the engine is killed",
-        setting=MACHINE,
+        setting=MACHINE_DIES,
         steps=(
             at(1),
             quiet,
@@ -1159,11 +1168,11 @@ def two_workers() -> Iterator[Scenario]:
         id="tm-back",
         title="two machines: the second one's SELL is answered 429, sent again, and it dies; the first one goes on",
         setting=replace(
-            MACHINE,
+            MACHINE_DIES,
             mischief=(mischief(kind="rate_limit", slot="X", seconds=0.5),),
             fault_second="gateway.written:2:kill",
         ),
-        steps=(bought(), seconds(0.5), kill, died(), back(), fall, died(2, 30), flat(30)),
+        steps=(bought(), seconds(0.5), kill, died(), back(), fall, died(2, 30), start("one"), flat(30)),
         expected=Expected(ends=("exited_by_sl",), out_within_s=QUARANTINE_S + 16),
         within_s=40,
     )
