@@ -131,6 +131,26 @@ def freeze(seconds: float, *meanwhile: Step) -> Step:
     return work
 
 
+def outside_alarm(stage: Stage) -> None:
+    """Whoever watches from outside is told that nobody trades."""
+    assert stage.monitor is not None
+    monitor = stage.monitor
+    stage.wait("a first sign of life", lambda: monitor.calls > 0, 10)
+    stage.wait("the outside monitor's alarm", lambda: monitor.rings, 30)
+
+
+def outside_calm(stage: Stage) -> None:
+    assert stage.monitor is not None
+    monitor = stage.monitor
+    stage.wait("a sign of life", lambda: not monitor.rings, 15)
+
+
+def waits_on(stage: Stage) -> None:
+    """The second worker has taken nothing over."""
+    if stage.workers[1].ready_s is not None:
+        raise StageError("the standby took the account over")
+
+
 def terminate(stage: Stage) -> None:
     stage.send(stage.owner(), signal.SIGTERM)
 
@@ -1074,6 +1094,19 @@ def two_workers() -> Iterator[Scenario]:
         expected=replace(AFTER_LOOKING, takeover_within_s=3.0),
     )
     yield Scenario(
+        id="sb-pause",
+        title="the engine stands still while the price falls: it keeps its lock, the monitor rings, it sells on waking",
+        setting=replace(STANDBY, is_watched=True),
+        steps=(
+            bought(),
+            jitter(0.0, 0.5),
+            freeze(0.0, fall, outside_alarm, waits_on, still_held()),
+            flat(),
+            outside_calm,
+        ),
+        expected=Expected(ends=("exited_by_sl",), out_within_s=35),
+    )
+    yield Scenario(
         id="57-two",
         title="START told five times with two workers: one run, one BUY",
         setting=STANDBY,
@@ -1085,7 +1118,7 @@ def two_workers() -> Iterator[Scenario]:
         title="two machines: the engine is killed while holding, and the price falls",
         setting=MACHINE_DIES,
         steps=(bought(), seconds(0.5), kill, died(), fall, flat(25)),
-        expected=ACROSS_MACHINES,
+        expected=replace(ACROSS_MACHINES, alarm="cannot be sold yet"),
         within_s=40,
     )
     yield Scenario(
@@ -1134,6 +1167,13 @@ def two_workers() -> Iterator[Scenario]:
         steps=(bought_or_missed, fall, flat_again),
         expected=Expected(ends=("exited_by_sl", "failed(buy_missed)"), bought=(0, 1)),
         within_s=40,
+    )
+    yield Scenario(
+        id="tm-start",
+        title="two machines: the engine stands still before it makes the run of a START, until the other has sold",
+        setting=replace(MACHINE, fault="records.add_run.before:1:pause"),
+        steps=(bought(), *AND_FALL, seconds(1.5), resume_after(0.0), seconds(3)),
+        expected=BY_STOP,
     )
     yield Scenario(
         id="tm-buy",

@@ -50,6 +50,7 @@ class Recovering(Storyteller, Protocol):
     def all_saved(self) -> bool: ...
     def add(self, run: Run, *, saved: bool) -> None: ...
     def wake(self, run_id: RunId) -> None: ...
+    def warn(self, what: str, headline: str, text: str, run: Run | None = None) -> None: ...
     def on_report(self, report: OrderReport) -> None: ...
     async def settled(self, run_id: RunId) -> None: ...
     async def save_all(self) -> None: ...
@@ -181,6 +182,7 @@ async def recover(
     for before, run in zip(runs, taken, strict=True):
         engine.add(run, saved=run is before)
         engine.say(JournalKind.RECOVERY, _found(run), run, state=run.state, exposure=run.exposure)
+        _tell_who_must_wait(engine, run, broker.facts.quarantine_s)
         if run.state in (State.BOUGHT, *EXIT_OPEN) and not licences_first:
             engine.wake(run.plan.run_id)  # protected now; the rest of recovery goes on beside it
     while licences_first and not await _all_saved(engine, journal):
@@ -224,6 +226,18 @@ def _found(run: Run) -> str:
     if run.stop_seen is not None:
         text += f"; stop-loss latched at {run.stop_seen.price:f}"
     return text
+
+
+def _tell_who_must_wait(engine: Recovering, run: Run, quarantine_s: float) -> None:
+    """Nothing is due yet, but a stop-loss that is hit now would have to wait: a person should not learn it then."""
+    attempt = run.exit.current
+    if run.state is State.BOUGHT and attempt is not None and attempt.phase is AttemptPhase.UNKNOWN:
+        text = (
+            f"you hold {run.remaining_qty:f}, and its SELL may have left from another machine or before a restart: "
+            f"{attempt.client_order_id} is looked up for {quarantine_s:g} s first. Until then nothing is sold here, "
+            "only by you at your broker"
+        )
+        engine.warn("must wait", f"{run.plan.symbol}: its stop-loss cannot be sold yet", text, run)
 
 
 async def _ask_broker(engine: Recovering, broker: Broker, clock: Clock, runs: list[Run]) -> None:
