@@ -12,6 +12,7 @@ def page(results: dict[str, Any]) -> str:
             *_tick_to_order(*(results[f"tick_to_order{kind}"] for kind in ("", "_silent", "_crowded"))),
             *_timers(results["timers"]),
             *_replay(results["replay"]),
+            *_recovery(results["recovery"]),
             *_memory(results["memory"]),
             *_noise(results),
         ]
@@ -30,8 +31,8 @@ def _head(results: dict[str, Any]) -> list[str]:
         f"{results['at'][:10]} · revision {results['revision'] or 'not known'} · {machine['cpu']}, "
         f"{machine['cores']} cores, {machine['system']} · Python {machine['python']} · {packages}",
         "",
-        "Again: `make bench`. One alone: `python -m bench.tick_to_order` (`timers`, `replay`, `memory`); `--help` says",
-        "how. Figures are medians over the rounds, in brackets the least and the greatest round.",
+        "Again: `make bench`. One alone: `python -m bench.tick_to_order` (`timers`, `replay`, `recovery`, `memory`);",
+        "`--help` says how. Figures are medians over the rounds, in brackets the least and the greatest round.",
         "",
     ]
 
@@ -121,6 +122,27 @@ def _replay(result: dict[str, Any]) -> list[str]:
         "tick to proven flat,",
         f"with order, fill, states and journal. The whole day, START, BUY and exit of all {result['armed']:,} in it: "
         f"{_spread(result['whole_day_ticks_per_s'])} ticks/s.",
+        "",
+    ]
+
+
+def _recovery(result: dict[str, Any]) -> list[str]:
+    return [
+        f"## A start with {result['runs']:,} strategies that hold something",
+        "",
+        "From the first question to SQL until entries are allowed again: runs read, licences taken over in one",
+        "transaction, every stop-loss armed, the broker asked (it answers from memory), Redis written anew, the story",
+        "in the journal. No order is in quarantine. The floor reads the same rows with the same library and makes",
+        "nothing of them. Each round is a process of its own, with the collector off, as a worker begins.",
+        "",
+        "| | s | x |",
+        "|---|---|---|",
+        f"| recovery | {_spread(result['engine_s'], 2)} | **{_spread(result['x'], 1)}**, "
+        f"goal ≤ 6: {_met(result['x']['median'] <= 6)} |",
+        f"| the rows alone, with their types | {_spread(result['floor_s'], 2)} | 1 |",
+        f"| the same as runs, as the engine reads them | {_spread(result['as_runs_s'], 2)} | |",
+        f"| the same by the driver alone, as text | {_spread(result['driver_s'], 2)} | "
+        f"recovery: {_spread(result['x_driver'], 0)} |",
         "",
     ]
 

@@ -18,7 +18,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from bench import memory, replay, tick_to_order, timers
+from bench import memory, recovery, replay, tick_to_order, timers
 from bench.figures import end_in_order_when_told, load, machine, revision
 from bench.page import page
 
@@ -47,9 +47,10 @@ MEASURES: dict[str, Measure] = {
     CROWDED: (tick_to_order, _crowded),
     "timers": (timers, _as_it_is),
     "replay": (replay, _as_it_is),
+    "recovery": (recovery, _as_it_is),
     "memory": (memory, _as_it_is),
 }
-_QUICK = {"rounds": 2, "samples": 50, "due": 10_000, "ticks": 50_000, "armed": 1_000}
+_QUICK = {"rounds": 2, "samples": 50, "due": 10_000, "ticks": 50_000, "armed": 1_000, "runs": 1_000}
 
 
 def options_for(name: str, *, quick: bool) -> argparse.Namespace:

@@ -24,12 +24,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--folder", type=Path, required=True)
     parser.add_argument("--bug", default="")
+    parser.add_argument("--redis", default="", help="the program to start as Redis")
     parser.add_argument("--database", default="", help="postgres: instead of the scenario's own")
     given = parser.parse_args(arguments)
     scenario = {each.id: each for each in (*all_scenarios(), *sweep())}[given.id]
     setting = scenario.setting
     if given.bug:
         setting = replace(setting, bug=given.bug)
+    setting = replace(setting, redis_binary=given.redis)
     if given.database:
         setting = replace(setting, database=given.database)
     began_s = time.monotonic()

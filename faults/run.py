@@ -4,6 +4,7 @@
     make faults FAULTS="--repeat 20"              twenty times each, every time with other jitter
     make faults FAULTS="--only 3,34,x-"           some: ids, or the beginnings of ids that end with -
     make faults FAULTS="--database postgres"      with the records in PostgreSQL
+    make faults FAULTS="--redis /usr/bin/redis-server"    on another Redis
     make faults FAULTS="--bugs"                   with each mistake put in on purpose: which scenario catches it?
 
 Exit status 0 only if every run kept every promise.
@@ -51,6 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--bugs", action="store_true", help="each seeded bug against the scenarios that should catch it"
     )
     parser.add_argument("--list", action="store_true", help="show the scenarios and end")
+    parser.add_argument("--redis", metavar="PROGRAM", help="start this redis-server or valkey-server instead of ours")
     parser.add_argument("--database", choices=("sqlite", "postgres"), help="instead of each scenario's own")
     parser.add_argument("--jobs", type=int, default=max(1, os.cpu_count() or 1), help="at the same time")
     parser.add_argument("--seed", type=int, default=1, help="the first one; each further time takes the next")
@@ -106,6 +108,7 @@ def _run(job: Job, folder: Path, given: argparse.Namespace) -> dict[str, Any]:
     command = [sys.executable, "-m", "faults.one", job.scenario.id, "--seed", str(job.seed), "--folder", str(folder)]
     command += ["--bug", job.bug] if job.bug else []
     command += ["--database", given.database] if given.database else []
+    command += ["--redis", str(Path(given.redis).resolve())] if given.redis else []
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=GIVE_UP_S, stdin=subprocess.DEVNULL)
         result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])

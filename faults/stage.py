@@ -82,6 +82,8 @@ class Setting:
     in the database, which then is PostgreSQL."""
     is_watched: bool = False
     """By an outside monitor that the worker's heartbeat has to call."""
+    redis_binary: str = ""
+    """The program to start as Redis; empty: the one that comes with squareoff."""
     database: str = "sqlite"
     """Or "postgres": a server of its own, which the steps may stop."""
 
@@ -132,7 +134,8 @@ class Stage:
         self.folder.mkdir(parents=True, exist_ok=True)
         self.config = Config(data=self.folder / "data")
         self.config.make_data_folder()
-        self.redis = wiring.embedded_redis(self.folder / "redis")
+        binary = Path(self.setting.redis_binary) if self.setting.redis_binary else None
+        self.redis = wiring.embedded_redis(self.folder / "redis", binary=binary)
         try:
             if self.setting.database == "postgres":
                 self._begin_postgres()

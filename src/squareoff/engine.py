@@ -233,6 +233,8 @@ class Engine:
         """Take a run onto the board: after START, or recovered."""
         if saved:
             self._saved_version[run.plan.run_id] = run.version
+            if run.exit.stamp == self.stamp:
+                self._saved_exits[run.plan.run_id] = len(run.exit.attempts)
         if run.entry.filled_qty > 0:  # when it filled is not known here: no reading before now may close it
             self.ownership.taken_on(run, self._clock.monotonic_s())
         self.put(run)

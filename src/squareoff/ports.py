@@ -14,6 +14,7 @@ from typing import Any, Protocol
 
 from squareoff.core.events import Event
 from squareoff.core.limits import AccountRules, DayTotals, Level
+from squareoff.core.orders import Stamp
 from squareoff.core.outcomes import Sent
 from squareoff.core.run import Run
 from squareoff.core.strategy import Plan
@@ -342,6 +343,11 @@ class Records(Protocol):
 
     async def save(self, run: Run, fence: Fence) -> None:
         """Write the snapshot: run, slots, orders, fills. Older than what is there: nothing is changed."""
+
+    async def restamp(self, run_ids: Sequence[RunId], account: AccountId, stamp: Stamp) -> None:
+        """Put `stamp` to every licence of these runs that is still open, all at once; nothing else changes.
+
+        Raises FenceLost if the stamp's fence is not the account's."""
 
     async def rules(self, account: AccountId) -> AccountRules:
         """The account's kill switch and limits as they are now."""

@@ -13,13 +13,14 @@ The caller holds the account's file lock. The order matters:
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sized
+from collections import Counter
+from collections.abc import Sequence, Sized
 from datetime import datetime
 from typing import Protocol
 
 from squareoff.core.board import Board
 from squareoff.core.machine import EXIT_OPEN, FINAL, State
-from squareoff.core.orders import Attempt, AttemptPhase, Slot, SlotPhase, Stamp, client_order_id
+from squareoff.core.orders import OPEN_LICENCE, Attempt, AttemptPhase, Slot, SlotPhase, Stamp, client_order_id
 from squareoff.core.run import Run, StopSeen
 from squareoff.core.types import ZERO, AccountId, ClientOrderId, OrderReport, RunId, SlotName
 from squareoff.core.values import replace
@@ -56,6 +57,8 @@ class Recovering(Storyteller, Protocol):
     async def save_all(self) -> None: ...
 
 
+RESTAMP_WAIT_S = 1.0
+"""A proven position is guarded within two seconds, whatever SQL does."""
 ASK_AGAIN_S = 1.0
 """Pause after the broker did not answer during recovery."""
 
@@ -115,7 +118,7 @@ def _with_latches(run: Run, contents: SpoolContents) -> Run:
 
 
 def _slot_taken_over(slot: Slot, marked: set[ClientOrderId], contents: SpoolContents, stamp: Stamp) -> Slot:
-    if not slot.attempts or slot.phase not in (SlotPhase.INTENT, SlotPhase.WATCH):
+    if not slot.attempts or slot.phase not in OPEN_LICENCE:
         return slot
     attempts = tuple(_attempt_taken_over(a, slot.stamp, marked, contents, stamp) for a in slot.attempts)
     return replace(slot, attempts=attempts, stamp=stamp)
@@ -179,18 +182,28 @@ async def recover(
         fence=engine.stamp.fence,
     )
     taken = [taken_over(run, contents, engine.stamp, clock.now()) for run in runs]
+    taken = await _restamped(account, engine, records, runs, taken, wait_s=None if licences_first else RESTAMP_WAIT_S)
+    as_saved: Counter[State] = Counter()
     for before, run in zip(runs, taken, strict=True):
-        engine.add(run, saved=run is before)
-        engine.say(JournalKind.RECOVERY, _found(run), run, state=run.state, exposure=run.exposure)
-        _tell_who_must_wait(engine, run, broker.facts.quarantine_s)
+        engine.add(run, saved=run.version == before.version)
+        if run.version == before.version and run.stop_seen is None and not (run.entry.is_live or run.exit.is_live):
+            as_saved[run.state] += 1
+        else:
+            engine.say(JournalKind.RECOVERY, _found(run), run, state=run.state, exposure=run.exposure)
         if run.state in (State.BOUGHT, *EXIT_OPEN) and not licences_first:
             engine.wake(run.plan.run_id)  # protected now; the rest of recovery goes on beside it
+    _tell_who_must_wait(engine, taken, broker.facts.quarantine_s)
+    if as_saved:  # ten thousand lines that say nothing new would keep everybody waiting
+        found = ", ".join(f"{count} {state}" for state, count in sorted(as_saved.items()))
+        engine.say(JournalKind.RECOVERY, f"found as they were saved, no order of them open: {found}")
     while licences_first and not await _all_saved(engine, journal):
         await clock.sleep(ASK_AGAIN_S)
     await _ask_broker(engine, broker, clock, taken)
     await _restore_redis(account, engine, runtime)
     for run in taken:
-        engine.wake(run.plan.run_id)
+        if run.state not in (State.BOUGHT, *EXIT_OPEN) or licences_first:  # those were woken before
+            engine.wake(run.plan.run_id)
+    for run in taken:
         await engine.settled(run.plan.run_id)
     while not await _all_saved(engine, journal):
         await clock.sleep(ASK_AGAIN_S)
@@ -198,8 +211,47 @@ async def recover(
     engine.entries_blocked = None
     took_s = clock.monotonic_s() - began_s
     engine.say(JournalKind.RECOVERY, f"done in {took_s:.2f} s: entries are allowed", seconds=round(took_s, 3))
-    for run in taken:
-        engine.wake(run.plan.run_id)
+    for run_id, run in list(engine.board.runs.items()):
+        if run.state not in (State.BOUGHT, *EXIT_OPEN):  # no entry was allowed until now
+            engine.wake(run_id)
+
+
+async def _restamped(
+    account: AccountId,
+    engine: Recovering,
+    records: Records,
+    before: Sequence[Run],
+    taken: Sequence[Run],
+    *,
+    wait_s: float | None,
+) -> list[Run]:
+    """Save at once for all runs of which nothing but the name on their licences is new: one transaction, and no version
+    more. `wait_s`: for how long; None: until it is done. A run that is not saved so is saved by itself."""
+    plain = {
+        run.plan.run_id: replace(run, version=old.version)
+        for old, run in zip(before, taken, strict=True)
+        if run is not old and _is_only_restamped(old, run)
+    }
+    try:
+        async with asyncio.timeout(wait_s):
+            await records.restamp(list(plain), account, engine.stamp)
+    except (RecordsUnavailable, TimeoutError) as error:
+        text = f"SQL did not take the licences over in one go, each is saved by itself: {error or 'no answer'}"
+        engine.say(JournalKind.RECOVERY, text)
+        return list(taken)
+    return [plain.get(run.plan.run_id, run) for run in taken]
+
+
+def _is_only_restamped(before: Run, after: Run) -> bool:
+    """Not one with a new doubt: that it may have been sent must be saved together with whose licence it is now. After
+    a reboot the spool's silence proves nothing, but of a licence of this boot it would."""
+    unstamped = replace(
+        after,
+        entry=replace(after.entry, stamp=before.entry.stamp),
+        exit=replace(after.exit, stamp=before.exit.stamp),
+        version=before.version,
+    )
+    return unstamped == before
 
 
 async def _all_saved(engine: Recovering, journal: Journal) -> bool:
@@ -228,16 +280,23 @@ def _found(run: Run) -> str:
     return text
 
 
-def _tell_who_must_wait(engine: Recovering, run: Run, quarantine_s: float) -> None:
+def _tell_who_must_wait(engine: Recovering, runs: Sequence[Run], quarantine_s: float) -> None:
     """Nothing is due yet, but a stop-loss that is hit now would have to wait: a person should not learn it then."""
-    attempt = run.exit.current
-    if run.state is State.BOUGHT and attempt is not None and attempt.phase is AttemptPhase.UNKNOWN:
-        text = (
-            f"you hold {run.remaining_qty:f}, and its SELL may have left from another machine or before a restart: "
-            f"{attempt.client_order_id} is looked up for {quarantine_s:g} s first. Until then nothing is sold here, "
-            "only by you at your broker"
-        )
-        engine.warn("must wait", f"{run.plan.symbol}: its stop-loss cannot be sold yet", text, run)
+    waiting = [run for run in runs if run.state is State.BOUGHT and _may_have_sold(run)]
+    if not waiting:
+        return
+    symbols = sorted({run.plan.symbol for run in waiting})
+    names = ", ".join(symbols[:5]) + (f" and {len(symbols) - 5} more" if len(symbols) > 5 else "")
+    text = (
+        f"of {_counted(waiting, 'position')} a SELL may have left already, from another machine or before a restart. "
+        f"It is looked up for {quarantine_s:g} s first; until then nothing is sold here, only by you at your broker"
+    )
+    run = waiting[0] if len(waiting) == 1 else None
+    engine.warn("must wait", f"{names}: a stop-loss cannot be sold yet", text, run)
+
+
+def _may_have_sold(run: Run) -> bool:
+    return run.exit.current is not None and run.exit.current.phase is AttemptPhase.UNKNOWN
 
 
 async def _ask_broker(engine: Recovering, broker: Broker, clock: Clock, runs: list[Run]) -> None:

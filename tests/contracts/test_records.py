@@ -243,6 +243,29 @@ async def test_a_started_run_is_found_again_as_it_was_saved(world: World) -> Non
     assert await world.records.open_runs(OTHER) == ()
 
 
+async def test_open_licences_are_taken_over_all_at_once_and_nothing_else_changes(world: World) -> None:
+    fence = await world.lease()
+    held = []
+    for _ in range(3):
+        licensed = buying(await world.ready_run(fence), fence)
+        assert await world.records.license_entry(licensed, fence)
+        held.append(holding(licensed))
+        await world.records.save(held[-1], fence)
+    stamp = Stamp(fence=await world.lease(), machine="m9", boot="b9")
+    await world.records.restamp([run.plan.run_id for run in held[:2]], PAPER, stamp)
+    taken = [replace(run, exit=replace(run.exit, stamp=stamp)) for run in held[:2]]
+    assert all(run.exit.phase is SlotPhase.INTENT and run.entry.phase is SlotPhase.SETTLED for run in held)
+    assert await world.records.open_runs(PAPER) == (*taken, held[2])
+
+
+async def test_who_has_lost_the_account_takes_no_licence_over(world: World) -> None:
+    fence = await world.lease()
+    run = await world.ready_run(fence)
+    await world.lease()
+    with pytest.raises(FenceLost):
+        await world.records.restamp([run.plan.run_id], PAPER, Stamp(fence=fence, machine="m9", boot="b9"))
+
+
 async def test_the_runs_of_an_account_come_in_the_order_of_their_ids(world: World) -> None:
     fence = await world.lease()
     added = [await world.ready_run(fence) for _ in range(12)]

@@ -65,7 +65,7 @@ def test_whoever_holds_is_told_at_the_takeover_that_a_stop_loss_would_have_to_wa
     assert not any("cannot be sold yet" in text for text in world.urgent())
     on_another_machine(world)
     world.go(0.5)
-    assert any("INFY: its stop-loss cannot be sold yet. you hold 50" in text for text in world.urgent())
+    assert any("INFY: a stop-loss cannot be sold yet. of 1 position" in text for text in world.urgent())
 
 
 def test_after_a_restart_on_the_same_machine_a_stop_loss_does_not_have_to_wait(begin):

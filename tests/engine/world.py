@@ -718,6 +718,11 @@ class ProcessRecords:
         await self._records.save(run, fence)
         self._done("save")
 
+    async def restamp(self, run_ids: Sequence[RunId], account: AccountId, stamp: Stamp) -> None:
+        await self._ask("restamp")
+        await self._records.restamp(run_ids, account, stamp)
+        self._done("restamp")
+
     async def rules(self, account: AccountId) -> AccountRules:
         if self._world.sql_down:
             raise RecordsUnavailable("SQL is down")

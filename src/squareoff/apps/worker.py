@@ -28,6 +28,7 @@ from squareoff.wiring.worker import WorkerSettings, run_worker
 
 LEAST_TTL_S = 0.5
 """Three renewals must fit in."""
+COLLECTOR_OFF_S = 30.0
 READY, STANDBY = "READY", "STANDBY"
 
 
@@ -103,6 +104,7 @@ def _run(settings: WorkerSettings, ready_file: Path | None) -> None:
     async def work() -> None:
         stop = asyncio.Event()
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
+        asyncio.get_running_loop().call_later(COLLECTOR_OFF_S, gc.enable)  # a standby may wait for days
         await run_worker(settings, ready=ready, stop=stop, check=_preflight, waits=waits)
 
     def waits(why: str) -> None:
@@ -112,10 +114,12 @@ def _run(settings: WorkerSettings, ready_file: Path | None) -> None:
         print(READY, flush=True)
         if ready_file is not None:
             write_whole(ready_file, json.dumps({"pid": os.getpid()}))
+        gc.enable()
         gc.collect()
         gc.freeze()  # what lives as long as the worker is not looked through again
         gc.set_threshold(50_000, 50, 50)  # and a stop-loss meets the collector a hundred times less often
 
+    gc.disable()  # until recovery is done: what it makes is there to stay
     # the journal's thread and the order path share the interpreter: hand over quickly
     sys.setswitchinterval(0.00005)
     try:

@@ -102,6 +102,10 @@ class SlotPhase(StrEnum):
     """The licence was taken so that nobody buys."""
 
 
+OPEN_LICENCE = (SlotPhase.INTENT, SlotPhase.WATCH)
+"""The phases in which it matters who holds the licence."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Stamp:
     """Who may send under a licence: "no send mark" proves "unsent" only under one's own stamp."""

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from enum import StrEnum
+from typing import Any
 
 from squareoff.core.events import Cause, Event
 from squareoff.core.machine import EXIT_OPEN, State
@@ -317,19 +318,23 @@ def _view(fields: tuple[Field, ...], run: Run) -> dict[str, str]:
 
 def text(value: object) -> str:
     """A value as every field writes it: decimals without exponent, instants in UTC."""
-    if isinstance(value, str):
-        return str.__str__(value)  # an enum's word, without its class
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, Decimal):
-        return f"{value:f}"
-    if isinstance(value, datetime):
-        return value.astimezone(UTC).isoformat()
-    if isinstance(value, date):
-        return value.isoformat()
-    if isinstance(value, int):
-        return str(value)
-    raise TypeError(f"{value!r} has no text form in Redis")
+    write = _WRITERS.get(type(value))
+    if write is None:
+        if not isinstance(value, str):
+            raise TypeError(f"{value!r} has no text form in Redis")
+        write = _WRITERS[type(value)] = str.__str__  # an enum's word, without its class
+    return write(value)
+
+
+_WRITERS: dict[type, Callable[[Any], str]] = {
+    str: str.__str__,
+    bool: lambda value: "true" if value else "false",
+    int: str,
+    Decimal: lambda value: f"{value:f}",
+    datetime: lambda value: value.astimezone(UTC).isoformat(),
+    date: lambda value: value.isoformat(),
+}
+"""By the very type: after a restart this is asked some three hundred thousand times."""
 
 
 def price_text(tick: Tick) -> str:

@@ -39,11 +39,11 @@ if TYPE_CHECKING:
 # ------------------------------------------------------------------ processes
 
 
-def embedded_redis(folder: Path) -> RedisServer:
-    """The Redis server that comes with squareoff, not started yet."""
+def embedded_redis(folder: Path, *, binary: Path | None = None) -> RedisServer:
+    """The Redis server that comes with squareoff, or another program that speaks its language; not started yet."""
     from squareoff.adapters.redis.server import RedisServer
 
-    return RedisServer(folder)
+    return RedisServer(folder, binary=binary)
 
 
 def paced_clock(points: Sequence[tuple[float, datetime]], file: Path) -> PacedClock:

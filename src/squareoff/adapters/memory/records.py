@@ -20,9 +20,9 @@ from squareoff.adapters.licence import (
 )
 from squareoff.core.events import Event
 from squareoff.core.limits import AccountRules, DayTotals, Level, Limits
-from squareoff.core.orders import SlotPhase
+from squareoff.core.orders import OPEN_LICENCE, SlotPhase, Stamp
 from squareoff.core.run import Run
-from squareoff.core.types import AccountId, Fence, RunId, StrategyId
+from squareoff.core.types import AccountId, Fence, RunId, SlotName, StrategyId
 from squareoff.core.values import replace
 from squareoff.errors import BadInput, FenceLost, RecordsUnavailable
 from squareoff.ports import JournalEntry, WishRecord
@@ -92,6 +92,15 @@ class MemoryRecords:
         if stored.version <= run.version:
             check_entry_move(run, stored.entry.phase)
             self.runs[run.plan.run_id] = run
+
+    async def restamp(self, run_ids: Sequence[RunId], account: AccountId, stamp: Stamp) -> None:
+        self._check_fence(account, stamp.fence)
+        for run_id in run_ids:
+            run = self.runs[run_id]
+            for name in SlotName:
+                if run.slot(name).phase in OPEN_LICENCE:
+                    run = run.with_slot(name, replace(run.slot(name), stamp=stamp))
+            self.runs[run_id] = run
 
     async def rules(self, account: AccountId) -> AccountRules:
         self._check_there()

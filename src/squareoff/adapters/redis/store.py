@@ -129,10 +129,21 @@ class RedisRuntimeStore:
             await self._rebuild_step("rebuild_delete", (epoch_key, *some), (), epoch)
         for run in wanted:
             self._written[run.plan.run_id] = _Written(run.plan.strategy_id, account, sent=run.version)
-        for batch in _chunks(wanted, RUNS_PER_REBUILD_SCRIPT):
-            names = [key for run in batch for key in _names(run, "strategy runtime symbol")]
-            args = [arg for run in batch for arg in _rebuilt(run)]
-            await self._rebuild_step("rebuild_write", (epoch_key, k.timers_key(account), *names), args, epoch)
+        under_way: asyncio.Task[None] | None = None
+        try:
+            for batch in _chunks(wanted, RUNS_PER_REBUILD_SCRIPT):
+                names = [key for run in batch for key in _names(run, "strategy runtime symbol")]
+                args = [arg for run in batch for arg in _rebuilt(run)]  # while the server writes those before
+                if under_way is not None:
+                    await under_way
+                step = self._rebuild_step("rebuild_write", (epoch_key, k.timers_key(account), *names), args, epoch)
+                under_way = asyncio.ensure_future(step)
+                await asyncio.wait({under_way}, timeout=0)  # it is sent now
+            if under_way is not None:
+                await under_way
+        finally:
+            if under_way is not None and not under_way.done():
+                under_way.cancel()
         await self._rebuild_step("rebuild_end", (epoch_key, k.events_key(account)), (server,), epoch)
         kept = {run.plan.run_id for run in wanted}
         for run_id in [r for r, w in self._written.items() if w.account == account and r not in kept]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Any, TypeVar
 
-from sqlalchemy import ColumnElement, Select, and_, bindparam, exists, func, insert, select, update
+from sqlalchemy import ColumnElement, Select, and_, bindparam, exists, func, insert, or_, select, update
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import IntegrityError
 
@@ -25,7 +25,7 @@ from squareoff.adapters.sql.rows import insert_run, load_runs, rules_from, updat
 from squareoff.adapters.sql.schema import accounts, install, leases, runs, slots, strategies, wishes
 from squareoff.adapters.sql.writer import Job, Writer
 from squareoff.core.limits import AccountRules, DayTotals, Level
-from squareoff.core.orders import SlotPhase
+from squareoff.core.orders import OPEN_LICENCE, SlotPhase, Stamp
 from squareoff.core.run import Run
 from squareoff.core.types import AccountId, Fence, RunId, SlotName
 from squareoff.errors import AlreadyRunning, BadInput, FenceLost, RecordsUnavailable
@@ -40,6 +40,11 @@ _Ticket = tuple[RunId, int, Fence, SlotPhase]
 class _Stored:
     version: int
     entry: SlotPhase
+
+
+_RESTAMP = update(slots).where(
+    slots.c.run_id == bindparam("of_run"), or_(*(slots.c.phase == phase for phase in OPEN_LICENCE))
+)
 
 
 class SqlRecords:
@@ -125,6 +130,15 @@ class SqlRecords:
             if stored.version <= run.version:
                 check_entry_move(run, stored.entry)
                 update_run(connection, run)
+
+        await self._write(work)
+
+    async def restamp(self, run_ids: Sequence[RunId], account: AccountId, stamp: Stamp) -> None:
+        def work(connection: Connection) -> None:
+            _check_fence(connection, account, stamp.fence)
+            mine = {"fence": stamp.fence, "machine": stamp.machine, "boot": stamp.boot}
+            if run_ids:
+                connection.execute(_RESTAMP, [{"of_run": run_id, **mine} for run_id in run_ids])
 
         await self._write(work)
 
