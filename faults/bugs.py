@@ -266,6 +266,34 @@ def _cancel_not_confirmed() -> None:
     Chaser._cancel_once = asked_is_done  # type: ignore[method-assign]
 
 
+def _no_fence() -> None:
+    from squareoff.adapters.sql import records
+
+    def stored(connection: Any, run: Any, fence: Any) -> Any:
+        asked = {"of_run": run.plan.run_id, "of_account": run.plan.account}
+        row = connection.execute(records._STORED, asked).one_or_none()
+        return None if row is None or row.version is None else records._Stored(row.version, row.phase)
+
+    records._stored = stored
+    records._check_fence = lambda connection, account, fence: None
+
+
+def _redis_proof() -> None:
+    import sys
+
+    from squareoff import recovery, wiring
+    from squareoff.core.orders import AttemptPhase
+
+    real = recovery._attempt_taken_over
+
+    def by_claim(attempt: Any, *given: Any) -> Any:
+        with wiring.redis_client(sys.argv[sys.argv.index("--redis") + 1]) as client:
+            never_claimed = all(client.hget(key, "state") == b"bought" for key in client.keys("runtime:*"))
+        return attempt if never_claimed and attempt.phase is AttemptPhase.LICENSED else real(attempt, *given)
+
+    recovery._attempt_taken_over = by_claim
+
+
 BUGS: dict[str, Bug] = {
     bug.name: bug
     for bug in (
@@ -289,6 +317,8 @@ BUGS: dict[str, Bug] = {
         Bug("gone-is-stopped", "sold by hand after the stop-loss ends as stopped", ("x-hand-stop",), _gone_is_stopped),
         Bug("nothing-reserved", "two exits pass the cap of one position", ("x-two-hand",), _nothing_reserved),
         Bug("lock-only", "whoever once had the account goes on sending", ("tm-gate",), _lock_only),
+        Bug("no-fence", "the records take the word of whoever had the account once", ("tm-start",), _no_fence),
+        Bug("redis-proof", "no claim in Redis counts as proof that nothing was sent", ("tm-sent",), _redis_proof),
         Bug("no-restamp", "a licence keeps the name of the machine that granted it", ("tm-back",), _no_restamp),
         Bug(
             "exit-before-licence",

@@ -1,6 +1,6 @@
 """The judge: what the broker's ledger, the tape and the public commands say of a scenario's day. Never internals.
 
-O1  the broker executed at most one BUY a run, and sold at most what that run bought
+O1  one START makes one run; the broker executed at most one BUY of it, and sold at most what that bought
 O2  a stop-loss on the wire 50 ms before the exit ended as `exited_by_sl`, or as the scenario says
 O3  every run came to its end within the bound, or says that it needs a person
 O4  what the commands show = what the journal tells = what the ledger holds
@@ -78,6 +78,8 @@ def judge(stage: Stage, expected: Expected, names: Sequence[str] = ("s",)) -> Ve
             verdict.problems.append("O3: no run was made")
         else:
             _judge_run(stage, each["run"], each["journal"], expected, verdict)
+    made = {name: len(stage.ask("show", name)["runs"]) for name in names}
+    verdict.problems += [f"O1: {count} runs of {name!r} by one START" for name, count in made.items() if count > 1]
     shown = {order["client_order_id"] for each in told if each["run"] for order in each["run"]["orders"]}
     lost = _ledger_fills(stage, _ours(stage) - shown)
     if lost:

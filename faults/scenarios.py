@@ -131,6 +131,26 @@ def freeze(seconds: float, *meanwhile: Step) -> Step:
     return work
 
 
+def outside_alarm(stage: Stage) -> None:
+    """Whoever watches from outside is told that nobody trades."""
+    assert stage.monitor is not None
+    monitor = stage.monitor
+    stage.wait("a first sign of life", lambda: monitor.calls > 0, 10)
+    stage.wait("the outside monitor's alarm", lambda: monitor.rings, 30)
+
+
+def outside_calm(stage: Stage) -> None:
+    assert stage.monitor is not None
+    monitor = stage.monitor
+    stage.wait("a sign of life", lambda: not monitor.rings, 15)
+
+
+def waits_on(stage: Stage) -> None:
+    """The second worker has taken nothing over."""
+    if stage.workers[1].ready_s is not None:
+        raise StageError("the standby took the account over")
+
+
 def terminate(stage: Stage) -> None:
     stage.send(stage.owner(), signal.SIGTERM)
 
@@ -1043,6 +1063,8 @@ def fifty() -> Iterator[Scenario]:
 
 STANDBY = Setting(second="standby")
 MACHINE = Setting(second="machine", database="postgres")
+MACHINE_DIES = replace(MACHINE, restarts=False)
+"""Nothing starts the first one again, which would have its account at once."""
 TAKEN_OVER = Expected(ends=("exited_by_sl",), out_within_s=2.0, takeover_within_s=3.0)
 ACROSS_MACHINES = Expected(ends=("exited_by_sl",), out_within_s=QUARANTINE_S + 10, takeover_within_s=5.0)
 """A licence granted on the other machine may have been used: it is looked up for the whole quarantine first."""
@@ -1072,6 +1094,19 @@ def two_workers() -> Iterator[Scenario]:
         expected=replace(AFTER_LOOKING, takeover_within_s=3.0),
     )
     yield Scenario(
+        id="sb-pause",
+        title="the engine stands still while the price falls: it keeps its lock, the monitor rings, it sells on waking",
+        setting=replace(STANDBY, is_watched=True),
+        steps=(
+            bought(),
+            jitter(0.0, 0.5),
+            freeze(0.0, fall, outside_alarm, waits_on, still_held()),
+            flat(),
+            outside_calm,
+        ),
+        expected=Expected(ends=("exited_by_sl",), out_within_s=35),
+    )
+    yield Scenario(
         id="57-two",
         title="START told five times with two workers: one run, one BUY",
         setting=STANDBY,
@@ -1081,10 +1116,17 @@ def two_workers() -> Iterator[Scenario]:
     yield Scenario(
         id="tm-hold",
         title="two machines: the engine is killed while holding, and the price falls",
-        setting=MACHINE,
+        setting=MACHINE_DIES,
         steps=(bought(), seconds(0.5), kill, died(), fall, flat(25)),
-        expected=ACROSS_MACHINES,
+        expected=replace(ACROSS_MACHINES, alarm="cannot be sold yet"),
         within_s=40,
+    )
+    yield Scenario(
+        id="tm-again",
+        title="two machines: the engine is killed while holding and started again: it has its account at once",
+        setting=MACHINE,
+        steps=(bought(), seconds(0.5), kill, fall, flat()),
+        expected=Expected(ends=("exited_by_sl",), out_within_s=QUARANTINE_S),
     )
     yield Scenario(
         id="tm-pause",
@@ -1113,7 +1155,7 @@ def two_workers() -> Iterator[Scenario]:
     yield Scenario(
         id="tm-sent",
         title="two machines: the engine dies right after the SELL's bytes, its answer unread",
-        setting=replace(MACHINE, fault="gateway.written:2:kill"),
+        setting=replace(MACHINE_DIES, fault="gateway.written:2:kill"),
         steps=(bought(), seconds(0.5), fall, died(), flat(25)),
         expected=replace(ACROSS_MACHINES, exits_most=1),
         within_s=40,
@@ -1121,15 +1163,22 @@ def two_workers() -> Iterator[Scenario]:
     yield Scenario(
         id="tm-unsaved",
         title="two machines: the engine dies when the BUY has filled, before SQL knows of the position",
-        setting=replace(MACHINE, fault="records.save.before:3:kill"),
+        setting=replace(MACHINE_DIES, fault="records.save.before:3:kill"),
         steps=(bought_or_missed, fall, flat_again),
         expected=Expected(ends=("exited_by_sl", "failed(buy_missed)"), bought=(0, 1)),
         within_s=40,
     )
     yield Scenario(
+        id="tm-start",
+        title="two machines: the engine stands still before it makes the run of a START, until the other has sold",
+        setting=replace(MACHINE, fault="records.add_run.before:1:pause"),
+        steps=(bought(), *AND_FALL, seconds(1.5), resume_after(0.0), seconds(3)),
+        expected=BY_STOP,
+    )
+    yield Scenario(
         id="tm-buy",
         title="two machines: the engine is killed about the moment of the BUY",
-        setting=MACHINE,
+        setting=MACHINE_DIES,
         steps=(at(BUY_AFTER_S - 0.1), jitter(0.0, 0.3), kill, bought_or_missed, fall, flat_again),
         expected=Expected(ends=("exited_by_sl", "failed(buy_missed)", "failed(outcome_unknown)"), bought=(0, 1)),
         within_s=40,
@@ -1137,7 +1186,7 @@ def two_workers() -> Iterator[Scenario]:
     yield Scenario(
         id="tm-licence",
         title="two machines: the BUY fills while SQL stands still, the price falls, the engine is killed",
-        setting=MACHINE,
+        setting=MACHINE_DIES,
         steps=(
             at(1),
             quiet,
@@ -1159,11 +1208,11 @@ def two_workers() -> Iterator[Scenario]:
         id="tm-back",
         title="two machines: the second one's SELL is answered 429, sent again, and it dies; the first one goes on",
         setting=replace(
-            MACHINE,
+            MACHINE_DIES,
             mischief=(mischief(kind="rate_limit", slot="X", seconds=0.5),),
             fault_second="gateway.written:2:kill",
         ),
-        steps=(bought(), seconds(0.5), kill, died(), back(), fall, died(2, 30), flat(30)),
+        steps=(bought(), seconds(0.5), kill, died(), back(), fall, died(2, 30), start("one"), flat(30)),
         expected=Expected(ends=("exited_by_sl",), out_within_s=QUARANTINE_S + 16),
         within_s=40,
     )

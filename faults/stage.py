@@ -28,6 +28,7 @@ from zoneinfo import ZoneInfo
 
 from typer.testing import CliRunner
 
+from faults.monitor import PROMISED_S, Monitor
 from faults.postgres import PostgresServer
 from faults.proxy import Proxy, Rule
 from squareoff import wiring
@@ -82,6 +83,8 @@ class Setting:
     second: str = ""
     """A second worker that stands by: "standby" with the same data folder, "machine" with one of its own and a lease
     in the database, which then is PostgreSQL."""
+    is_watched: bool = False
+    """By an outside monitor that the worker's heartbeat has to call."""
     redis_binary: str = ""
     """The program to start as Redis; empty: the one that comes with squareoff."""
     database: str = "sqlite"
@@ -121,6 +124,7 @@ class Stage:
     _ended: threading.Event = field(default_factory=threading.Event)
     _logs: list[IO[bytes]] = field(default_factory=list)
     proxy: Proxy | None = None
+    monitor: Monitor | None = None
     database: PostgresServer | None = None
     _broker: subprocess.Popen[bytes] | None = None
     _folders: dict[str, Path] = field(default_factory=dict)
@@ -170,6 +174,10 @@ class Stage:
         self.start_broker()
         if self.setting.proxy is not None:
             self.proxy = Proxy(int(self.broker_url.rpartition(":")[2]), self.setting.proxy)
+        if self.setting.is_watched:
+            self.monitor = Monitor()
+            alerts = f'[heartbeat]\nurl = "{self.monitor.url}"\nevery_s = {PROMISED_S:g}\n'
+            self.config.alerts_file.write_text(alerts)
         self.background(self._keep_prices)
         self.start_worker("one", self.setting.fault)
         self.wait("the worker", lambda: self.workers[0].ready_s is not None or not self.workers[0].is_alive)
@@ -188,9 +196,10 @@ class Stage:
         for process in (*(worker.process for worker in self.workers), self._broker):
             if process is not None:
                 _end(process)
-        if self.proxy is not None:
-            with suppress(Exception):
-                self.proxy.close()
+        for each in (self.proxy, self.monitor):
+            if each is not None:
+                with suppress(Exception):
+                    each.close()
         with suppress(Exception):
             self.redis.stop()
         with suppress(Exception):

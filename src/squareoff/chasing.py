@@ -34,8 +34,8 @@ class Chasing(Storyteller, Protocol):
 
     board: Board
     ownership: Ownership
-    halted: str | None
 
+    def still_ours(self) -> bool: ...
     def put(self, run: Run) -> None: ...
     def notify(self, run_id: RunId, signal: Signal) -> None: ...
     def on_report(self, report: OrderReport) -> None: ...
@@ -118,7 +118,9 @@ class Chaser:
     def _replace(self, run: Run) -> None:
         """Have it cancelled; once that is proven, what is left is due again. After the close the venue ends it."""
         attempt = run.exit.current
-        if self._engine.halted or attempt is None or attempt.cancel_asked or self._clock.now() >= run.plan.closes_at:
+        if attempt is None or attempt.cancel_asked or self._clock.now() >= run.plan.closes_at:
+            return
+        if not self._engine.still_ours():
             return
         asked = run.exit.with_current(cancel_asked=True)
         run = replace(run, exit=asked, version=run.version + 1)
@@ -136,7 +138,7 @@ class Chaser:
     async def _confirm_cancel(self, run_id: RunId, order: ClientOrderId) -> None:
         """Ask until the broker says that nothing of the order can fill any more."""
         pause_s = LOOK_UP_FIRST_S
-        while not self._engine.halted and self._phase_of(run_id, order) is not AttemptPhase.DONE:
+        while self._engine.still_ours() and self._phase_of(run_id, order) is not AttemptPhase.DONE:
             await self._cancel_once(run_id, order)
             if self._phase_of(run_id, order) is AttemptPhase.DONE:
                 return
@@ -180,7 +182,7 @@ class Chaser:
         # the position that decides about an exit must know what this very order may have done to it
         long_enough_s = facts.quarantine_s + (facts.position_lag_s if name is SlotName.EXIT else 0)
         pause_s, looks = LOOK_UP_FIRST_S, 0
-        while not self._engine.halted and self._phase_of(run_id, order) is AttemptPhase.UNKNOWN:
+        while self._engine.still_ours() and self._phase_of(run_id, order) is AttemptPhase.UNKNOWN:
             run = self._run(run_id)
             if name is SlotName.ENTRY and run.state is not State.RUNNING:
                 return  # given up: it is watched for with all orders of the day

@@ -387,8 +387,7 @@ class Engine:
         answered: tuple[Event, int] | None = None
         try:
             while not self.halted and (run := self.board.runs.get(run_id)) is not None:
-                if not self._gateway.may_send:  # woken after another has taken the account: the story is theirs now
-                    self.halt("this worker no longer holds the account")
+                if not self.still_ours():  # woken after another has taken the account: the story is theirs now
                     break
                 inbox = self._inbox.get(run_id)
                 if inbox:
@@ -988,6 +987,12 @@ class Engine:
             self.wake(run_id)
 
         self._spawn(later())
+
+    def still_ours(self) -> bool:
+        """Whether this worker has the account. Once it has not, it sends and cancels nothing any more."""
+        if self.halted is None and not self._gateway.may_send:
+            self.halt("this worker no longer holds the account")
+        return self.halted is None
 
     def halt(self, why: str) -> None:
         """Send nothing any more, and say so: the account is, or may be, another worker's."""

@@ -51,6 +51,7 @@ class Recovering(Storyteller, Protocol):
     def all_saved(self) -> bool: ...
     def add(self, run: Run, *, saved: bool) -> None: ...
     def wake(self, run_id: RunId) -> None: ...
+    def warn(self, what: str, headline: str, text: str, run: Run | None = None) -> None: ...
     def on_report(self, report: OrderReport) -> None: ...
     async def settled(self, run_id: RunId) -> None: ...
     async def save_all(self) -> None: ...
@@ -191,6 +192,7 @@ async def recover(
             engine.say(JournalKind.RECOVERY, _found(run), run, state=run.state, exposure=run.exposure)
         if run.state in (State.BOUGHT, *EXIT_OPEN) and not licences_first:
             engine.wake(run.plan.run_id)  # protected now; the rest of recovery goes on beside it
+    _tell_who_must_wait(engine, taken, broker.facts.quarantine_s)
     if as_saved:  # ten thousand lines that say nothing new would keep everybody waiting
         found = ", ".join(f"{count} {state}" for state, count in sorted(as_saved.items()))
         engine.say(JournalKind.RECOVERY, f"found as they were saved, no order of them open: {found}")
@@ -276,6 +278,25 @@ def _found(run: Run) -> str:
     if run.stop_seen is not None:
         text += f"; stop-loss latched at {run.stop_seen.price:f}"
     return text
+
+
+def _tell_who_must_wait(engine: Recovering, runs: Sequence[Run], quarantine_s: float) -> None:
+    """Nothing is due yet, but a stop-loss that is hit now would have to wait: a person should not learn it then."""
+    waiting = [run for run in runs if run.state is State.BOUGHT and _may_have_sold(run)]
+    if not waiting:
+        return
+    symbols = sorted({run.plan.symbol for run in waiting})
+    names = ", ".join(symbols[:5]) + (f" and {len(symbols) - 5} more" if len(symbols) > 5 else "")
+    text = (
+        f"of {_counted(waiting, 'position')} a SELL may have left already, from another machine or before a restart. "
+        f"It is looked up for {quarantine_s:g} s first; until then nothing is sold here, only by you at your broker"
+    )
+    run = waiting[0] if len(waiting) == 1 else None
+    engine.warn("must wait", f"{names}: a stop-loss cannot be sold yet", text, run)
+
+
+def _may_have_sold(run: Run) -> bool:
+    return run.exit.current is not None and run.exit.current.phase is AttemptPhase.UNKNOWN
 
 
 async def _ask_broker(engine: Recovering, broker: Broker, clock: Clock, runs: list[Run]) -> None:

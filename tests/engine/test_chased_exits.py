@@ -169,3 +169,15 @@ def test_a_stop_by_the_user_is_chased_too(begin):
     world.tick("1560")
     world.silently(0.5)
     assert (world.run().state, world.net) == ("stopped", 0)
+
+
+def test_a_worker_that_lost_the_account_cancels_nothing_of_its_successors(begin):
+    world = falls_and_nothing_fills(begin)
+    world.venue.cancels_lost = 100
+    world.silently(4)
+    assert "cancel X01" in world.calls
+    del world.holders[plan().account]  # another process has it, and that exit is its own now
+    world.calls.clear()
+    world.silently(10)
+    assert [call for call in world.calls if call.startswith(("cancel", "submit"))] == []
+    assert any("lost the account" in text for text in world.urgent())

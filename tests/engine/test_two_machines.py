@@ -59,6 +59,27 @@ def test_a_licence_granted_on_another_machine_may_have_been_used_so_it_is_looked
     assert (world.run().outcome, len(world.placed("X"))) == ("exited_by_sl", 1)
 
 
+def test_whoever_holds_is_told_at_the_takeover_that_a_stop_loss_would_have_to_wait(begin):
+    world = begin(bought=True, shares_database=True)
+    world.go(1)
+    assert not any("cannot be sold yet" in text for text in world.urgent())
+    on_another_machine(world)
+    world.go(0.5)
+    assert any("INFY: a stop-loss cannot be sold yet. of 1 position" in text for text in world.urgent())
+
+
+def test_after_a_restart_on_the_same_machine_a_stop_loss_does_not_have_to_wait(begin):
+    world = begin(bought=True, shares_database=True)
+    world.go(1)
+    world.crash()
+    world.boot_up()
+    world.go(0.5)
+    world.tick("1539")
+    world.go(1)
+    assert world.run().outcome == "exited_by_sl"
+    assert not any("cannot be sold yet" in text for text in world.urgent())
+
+
 def test_an_exit_that_the_other_machine_sent_is_found_and_not_sent_again(begin):
     world = begin(bought=True, shares_database=True)
     world.crash_at("bytes")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import os
 import re
 import secrets
@@ -51,6 +52,13 @@ class FileLease:
         except (AlreadyRunning, OSError):
             return False
         return True
+
+    @property
+    def place(self) -> str:
+        """16 hex digits: this very lock file on this start of this machine. A copy of the folder has another."""
+        stat = os.stat(self.path)
+        names = f"{self.machine}:{self.boot}:{stat.st_dev}:{stat.st_ino}"
+        return hashlib.sha256(names.encode()).hexdigest()[:16]
 
     def release(self) -> None:
         """Give it back. The file stays: deleting it could let two processes lock two files of one name."""

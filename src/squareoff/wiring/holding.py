@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from squareoff.adapters.lease import FileLease
     from squareoff.adapters.sql.database import Database
     from squareoff.adapters.sql.lease import SqlLease
+    from squareoff.adapters.sql.records import SqlRecords
 
 STANDBY_LOOKS_EVERY_S = 0.1
 
@@ -29,7 +30,7 @@ class LeaseKind(StrEnum):
 
 
 OnWait = Callable[[str], None]
-"""Told once who has the account, when a standby begins to wait; None in its place: not to wait."""
+"""Told what a standby waits for, whenever that changes; None in its place: not to wait."""
 
 
 async def lock_file(held: FileLease, stop: asyncio.Event, on_wait: OnWait | None) -> bool:
@@ -53,37 +54,50 @@ async def lock_file(held: FileLease, stop: asyncio.Event, on_wait: OnWait | None
             return False
 
 
-async def hold_in_sql(
-    database: Database,
-    account: AccountId,
-    held: FileLease,
-    *,
-    ttl_s: float,
-    patience_s: float,
-    stop: asyncio.Event,
-    on_wait: OnWait | None,
-    sleep: Callable[[float], Awaitable[None]],
-) -> SqlLease | None:
-    """The lease of `account` across machines, beside the lock of this one. None: asked to stop while waiting.
-
-    Raises AlreadyRunning if it is not to wait, RecordsUnavailable."""
+def sql_lease(
+    database: Database, account: AccountId, held: FileLease, *, ttl_s: float, sleep: Callable[[float], Awaitable[None]]
+) -> SqlLease:
+    """The lease of `account` across machines, beside the lock of this one; not taken yet."""
     import os
 
     from squareoff.adapters.clock import boottime_s, wall_s
     from squareoff.adapters.dice import name
     from squareoff.adapters.sql.lease import SqlLease
 
-    lease = SqlLease(
+    return SqlLease(
         database,
         account,
         held,
         ttl_s=ttl_s,
-        holder=f"pid {os.getpid()} on {held.machine[:8]}, {name()}",
+        holder=f"process {os.getpid()} ({name()})",
         boot_s=boottime_s,
         wall_s=wall_s,
         sleep=sleep,
     )
-    return lease if await _unless(stop, lease.acquire(patience_s=patience_s, on_wait=on_wait)) else None
+
+
+async def hold_in_sql(
+    sql: SqlRecords, lease: SqlLease, patience_s: float, stop: asyncio.Event, on_wait: OnWait | None
+) -> bool:
+    """Whether this process has the account now. False: it was asked to stop while it waited.
+
+    Raises AlreadyRunning and RecordsUnavailable if it is not to wait."""
+    is_ours = await _unless(stop, lease.acquire(patience_s=patience_s, on_wait=on_wait))
+    if not is_ours:
+        await lease.release()
+    return is_ours
+
+
+async def hold_by_file(
+    sql: SqlRecords, lease: SqlLease, patience_s: float, stop: asyncio.Event, on_wait: OnWait | None
+) -> bool:
+    """The file lock is held: keep the account from workers of other folders and machines too, whichever lease theirs
+    is. As `hold_in_sql`."""
+    try:
+        await sql.keep_account(lease.account)
+        return await _unless(stop, lease.see_off(patience_s=patience_s, on_wait=on_wait))
+    finally:
+        await lease.release()
 
 
 async def _unless(stop: asyncio.Event, wanted: Coroutine[Any, Any, None]) -> bool:

@@ -14,7 +14,7 @@ from squareoff.core.types import AccountId, Symbol
 from squareoff.errors import FenceLost, RecordsUnavailable
 from squareoff.market import Market, load_market
 from squareoff.ports import Alerts, Clock, JournalKind, Severity, WatchedClock
-from squareoff.wiring.holding import LeaseKind, hold_in_sql, lock_file
+from squareoff.wiring.holding import LeaseKind, hold_by_file, hold_in_sql, lock_file, sql_lease
 from squareoff.wiring.planner import Preflight, RunPlanner
 
 if TYPE_CHECKING:
@@ -105,7 +105,13 @@ async def run_worker(
     account = settings.account
     folder = settings.data / "accounts"
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    on_wait = waits if settings.standby else None
+    waited: list[str] = []
+
+    def stand_by(why: str) -> None:
+        waited.append(why)
+        waits(why)
+
+    on_wait = stand_by if settings.standby else None
     held = FileLease(folder, account)
     if not await lock_file(held, stop, on_wait):
         return
@@ -114,24 +120,19 @@ async def run_worker(
     heartbeat = open_heartbeat(settings.data, alerts, account=account)
     config = Config(data=settings.data)
     database = await _open_database(config.database, alerts, account, stop)
-    shared = None
-    if settings.lease is LeaseKind.SQL:
-        shared = await hold_in_sql(
-            database,
-            account,
-            held,
-            ttl_s=settings.lease_ttl_s,
-            patience_s=settings.request_timeout_s,
-            stop=stop,
-            on_wait=on_wait,
-            sleep=clock.sleep,
-        )
-        if shared is None:
-            held.release()
-            database.close()
-            return
-    lease = points.around("lease", shared or held)
     sql = SqlRecords(database)
+    in_sql = sql_lease(database, account, held, ttl_s=settings.lease_ttl_s, sleep=clock.sleep)
+    hold = hold_in_sql if settings.lease is LeaseKind.SQL else hold_by_file
+    is_ours = await hold(sql, in_sql, settings.request_timeout_s, stop, on_wait)
+    shared = in_sql if settings.lease is LeaseKind.SQL else None
+    if not is_ours:
+        await sql.close()
+        database.close()
+        held.release()
+        return
+    loop = asyncio.get_running_loop()
+    keeping = [] if shared is None else [loop.create_task(shared.keep())]
+    lease = points.around("lease", shared or held)
     records, journal = points.around("records", sql), points.around("journal", sql)
     file = FileSpool(folder / f"{account}.spool", lease.machine, lease.boot)
     spool = points.around("spool", file)
@@ -140,10 +141,8 @@ async def run_worker(
     facts = replace(FACTS, request_timeout_s=settings.request_timeout_s, quarantine_s=settings.quarantine_s)
     venue = PaperBroker(settings.broker_url, token=settings.token, facts=facts, on_written=points.when_written())
     broker = points.around("broker", venue)
-    if shared is None:
-        await sql.keep_account(account)
     fence = await records.take_lease(account, owner=f"pid {os.getpid()}", machine=lease.machine, boot=lease.boot)
-    loop, board = asyncio.get_running_loop(), Board()
+    board = Board()
     limits: dict[Symbol, PriceLimits] = {}
     engine: Engine
     scheduler = Scheduler(
@@ -204,17 +203,17 @@ async def run_worker(
         plans_every_s=plans_every_s(load_market(config.run_folder)),
     )
     await keepers.read_rules()  # before anything could be bought
-    tasks = [loop.create_task(work) for work in keepers.first_loops()]
+    tasks = [*keeping, *(loop.create_task(work) for work in keepers.first_loops())]
     tasks.append(loop.create_task(_end_when_halted(engine, clock)))
-    if shared is not None:
-        tasks.append(loop.create_task(shared.keep()))
     tasks.append(loop.create_task(keepers.for_ever(chaser.replace_resting_exits)))
     tasks.append(loop.create_task(_beat(heartbeat.beat, board, clock)))
     if watched is not None:
         timekeeper = Timekeeper(engine=engine, clock=watched, broker=broker, moved=scheduler.time_moved)
         tasks.append(loop.create_task(keepers.for_ever(timekeeper.keep_time)))
-    try:
-        await recover(
+    if waited:
+        engine.say(JournalKind.NOTE, f"stood by: {waited[-1]}; now it is ours", fence=fence)
+    recovering = loop.create_task(
+        recover(
             account=account,
             engine=engine,
             records=records,
@@ -225,18 +224,22 @@ async def run_worker(
             clock=clock,
             licences_first=shared is not None,
         )
-        tasks += [loop.create_task(work) for work in keepers.later_loops()]
-        if check is not None:
-            tasks.append(loop.create_task(keepers.for_ever(planner.mornings(engine, clock, check).keep)))
-        ready()
-        await _until(stop, tasks)
+    )
+    try:
+        await _until(stop, [*tasks, recovering])  # a broker that is away must not keep us from hearing the rest
+        if recovering.done():
+            tasks += [loop.create_task(work) for work in keepers.later_loops()]
+            if check is not None:
+                tasks.append(loop.create_task(keepers.for_ever(planner.mornings(engine, clock, check).keep)))
+            ready()
+            await _until(stop, tasks)
     except FenceLost as error:
         engine.halt(str(error))
         raise
     finally:
-        for task in tasks:
+        for task in (*tasks, recovering):
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.gather(*tasks, recovering, return_exceptions=True)
         scheduler.close()
         engine.say(JournalKind.NOTE, "this worker stops; it sells nothing by itself")
         if engine.halted is None:  # else another worker watches, or the alarm has said why nobody does
@@ -312,7 +315,7 @@ async def _end_when_halted(engine: Engine, clock: Clock) -> None:
 
 
 async def _until(stop: asyncio.Event, tasks: Sequence[asyncio.Task[None]]) -> None:
-    """Until asked to stop, or until a keeper ends, which it never should."""
+    """Until asked to stop, or until one of `tasks` ends; what it raised is raised here."""
     asked = asyncio.ensure_future(stop.wait())
     done, _ = await asyncio.wait({asked, *tasks}, return_when=asyncio.FIRST_COMPLETED)
     asked.cancel()

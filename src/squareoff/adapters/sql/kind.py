@@ -14,6 +14,9 @@ READS_ONLY: Final = "squareoff_reads_only"
 class Kind(Protocol):
     """SQLite or PostgreSQL. The engine leaves BEGIN to us, and keeps no pool of connections."""
 
+    is_shared: bool
+    """Other machines may use it too."""
+
     @property
     def name(self) -> str:
         """For people. No password is in it."""
@@ -46,6 +49,9 @@ class Kind(Protocol):
 
     def keep_account(self, connection: Connection, account: str, *, wait: bool) -> bool:
         """Nobody else works `account` on this database while `connection` is open. False: somebody does."""
+
+    def is_free(self, connection: Connection, account: str) -> bool:
+        """Whether nobody keeps `account` so, and nobody can begin to before this transaction ends."""
 
     def mark(self, connection: Connection) -> str | None:
         """By what `was_committed` finds this transaction again; None: it wrote nothing, or nobody can ask."""

@@ -30,6 +30,11 @@ RENEWALS = 3
 LOOK_EVERY_S = 0.1
 
 
+KEPT_WITHIN_S = 3.0
+"""So long a server may take to notice that a worker with another kind of lease was killed."""
+_OTHER_KIND = "a worker with a lease of another kind (--lease file)"
+
+
 class LocalLease(Protocol):
     """What this machine's own lock tells: two processes of one folder share a spool."""
 
@@ -39,12 +44,19 @@ class LocalLease(Protocol):
     @property
     def is_held(self) -> bool: ...
 
+    @property
+    def place(self) -> str:
+        """This lock on this start of this machine: whoever held the account from here is gone, since it is ours."""
+
 
 @dataclass(frozen=True, slots=True)
 class _Seen:
-    holder: str | None
-    beat: int
-    ttl_s: float
+    holder: str | None = None
+    beat: int = 0
+    """0: nobody ever had a lease of this account."""
+    ttl_s: float = 0.0
+    is_kept: bool = False
+    """By a worker with a lease of another kind."""
 
 
 class SqlLease:
@@ -65,8 +77,8 @@ class SqlLease:
         """`ttl_s`: how long it holds after a renewal. `holder`: a name no other process has or had. `boot_s`, `wall_s`:
         seconds of the two clocks; `sleep`: real seconds."""
         self.machine, self.boot = local.machine, local.boot
-        self._database, self._account, self._local = database, account, local
-        self._ttl_s, self._holder, self._boot_s, self._wall_s = ttl_s, holder, boot_s, wall_s
+        self._database, self.account, self._local = database, account, local
+        self._ttl_s, self._holder, self._boot_s, self._wall_s = ttl_s, f"{holder} at {local.place}", boot_s, wall_s
         self._sleep = sleep
         self._until = (float("-inf"), float("-inf"))
         self._connection: Connection | None = None
@@ -83,61 +95,97 @@ class SqlLease:
         return min(self._until[0] - self._boot_s(), self._until[1] - self._wall_s())
 
     async def acquire(self, *, patience_s: float, on_wait: Callable[[str], None] | None) -> None:
-        """Take it when nobody has it, or its holder has not renewed it for its time to live and `patience_s` more:
-        the longest that a request which left in time may be under way. `on_wait` is told once who has it; None: do not
-        wait for another.
+        """Take it when nobody has it, when its holder worked from here and is gone, or when it was not renewed for its
+        time to live and `patience_s` more: the longest that a request which left in time may be under way.
 
-        Raises AlreadyRunning (without `on_wait`), RecordsUnavailable."""
-        seen, since_s, is_told = None, 0.0, False
-        while True:
-            now = await self._ask(self._look)
-            if now is None or now.holder is None or now.holder == self._holder:
-                is_free = True
-            else:
-                if now != seen:
-                    seen, since_s = now, self._boot_s()
-                is_free = self._boot_s() - since_s >= now.ttl_s + patience_s
-            if is_free and await self._take(now):
-                return
-            if not is_free:
-                if on_wait is None:
-                    raise AlreadyRunning(
-                        f"account {self._account} is held by {now.holder if now else 'nobody'}; stop that one first, "
-                        "or wait for it with --standby"
-                    )
-                if not is_told:
-                    is_told = True
-                    on_wait(f"account {self._account} is held by {now.holder if now else 'nobody'}")
-            await self._sleep(LOOK_EVERY_S)
+        `on_wait` is told what is waited for, whenever that changes. None: not to wait for a holder that lives; then it
+        raises AlreadyRunning, and RecordsUnavailable if the database does not answer."""
+        while not await self._take(patience_s, on_wait):  # another was faster
+            pass
+
+    async def see_off(self, *, patience_s: float, on_wait: Callable[[str], None] | None) -> None:
+        """For who keeps the account by other means (`SqlRecords.keep_account`), so that no lease of it begins: wait
+        until none is left. As `acquire`, without taking it."""
+        await self._until_free(patience_s, on_wait, may_be_kept=True)
+        await self._ask(self._clear)
 
     async def keep(self) -> None:
-        """Renew it for ever. Raises FenceLost once it is not ours any more, or could not be renewed in time."""
+        """Renew it for ever. Raises FenceLost once it is not ours any more, or could not be renewed in time: whatever
+        the database does then, it comes back only by being taken again."""
         why = "it was not renewed in time"
-        while True:
+        while (left_s := self.left_s) > 0:
             try:
-                if not await self._renew():
-                    raise FenceLost(f"account {self._account} was taken by another worker")
+                async with asyncio.timeout(left_s):  # a database that hangs does not keep a person from being told
+                    if not await self._renew():
+                        raise FenceLost(f"account {self.account} was taken by another worker")
+            except TimeoutError:
+                why = "the database did not answer"
             except RecordsUnavailable as error:
                 why = str(error)
-            if self.left_s <= 0:
-                raise FenceLost(f"the lease of account {self._account} ran out: {why}")
             await self._sleep(min(self._ttl_s / RENEWALS, max(self.left_s, 0.0)))
+        raise FenceLost(f"the lease of account {self.account} ran out: {why}")
 
     async def release(self) -> None:
         """Let the next one have it at once. What cannot be told is found out by waiting."""
         self._until = (float("-inf"), float("-inf"))
         with suppress(RecordsUnavailable):
             await self._ask(self._forget)
+        self._thread.submit(self._disconnect)
         await asyncio.to_thread(self._thread.shutdown)
 
     # ------------------------------------------------------------------ in the lease's own thread
 
-    async def _take(self, seen: _Seen | None) -> bool:
+    async def _take(self, patience_s: float, on_wait: Callable[[str], None] | None) -> bool:
+        seen = await self._until_free(patience_s, on_wait)
         asked = self._boot_s(), self._wall_s()
-        taken = await self._ask(lambda connection: self._write_holder(connection, seen))
+        try:
+            taken = await self._ask(lambda connection: self._write_holder(connection, seen))
+        except RecordsUnavailable:  # perhaps it was done: then the row bears our name
+            if on_wait is None:
+                raise
+            return False
         if taken:
             self._until = asked[0] + self._ttl_s, asked[1] + self._ttl_s
         return taken
+
+    async def _until_free(
+        self, patience_s: float, on_wait: Callable[[str], None] | None, *, may_be_kept: bool = False
+    ) -> _Seen:
+        """The row as it stands when it may be taken."""
+        before, since_s, told = None, self._boot_s(), ""
+        while True:
+            try:
+                now = await self._ask(self._look, reads_only=True)
+            except RecordsUnavailable as error:
+                if on_wait is None:
+                    raise
+                what = str(error)
+            else:
+                if now != before:
+                    is_renewed = before is not None and now.beat != before.beat and now.holder == before.holder
+                    if is_renewed and on_wait is None:
+                        raise self._refusal(now)  # its holder lives
+                    before, since_s = now, self._boot_s()
+                unchanged_s = self._boot_s() - since_s
+                if now.is_kept and not may_be_kept:
+                    if on_wait is None and unchanged_s >= KEPT_WITHIN_S:
+                        raise self._refusal(now)
+                elif now.holder is None or self._is_gone(now.holder) or unchanged_s >= now.ttl_s + patience_s:
+                    return now
+                what = f"account {self.account} is held by {_OTHER_KIND if now.is_kept else now.holder}"
+            if on_wait is not None and what != told:
+                told = what
+                on_wait(what)
+            await self._sleep(LOOK_EVERY_S)
+
+    def _is_gone(self, holder: str) -> bool:
+        return holder == self._holder or (self._local.is_held and holder.endswith(f" at {self._local.place}"))
+
+    def _refusal(self, now: _Seen) -> AlreadyRunning:
+        who = _OTHER_KIND if now.is_kept else now.holder
+        return AlreadyRunning(
+            f"account {self.account} is held by {who}; stop that one first, or wait for it with --standby"
+        )
 
     async def _renew(self) -> bool:
         asked = self._boot_s(), self._wall_s()
@@ -146,46 +194,57 @@ class SqlLease:
             self._until = asked[0] + self._ttl_s, asked[1] + self._ttl_s
         return renewed
 
-    async def _ask(self, work: Callable[[Connection], T]) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._thread, self._transaction, work)
+    async def _ask(self, work: Callable[[Connection], T], *, reads_only: bool = False) -> T:
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._thread, self._transaction, work, reads_only)
 
-    def _transaction(self, work: Callable[[Connection], T]) -> T:
+    def _transaction(self, work: Callable[[Connection], T], reads_only: bool) -> T:
         try:
             with answers(self._database.kind):
                 if self._connection is None:
                     self._connection = self._database.connect()
                     self._database.kind.hurry(self._connection, self._ttl_s / RENEWALS)
-                with transaction(self._connection):
+                with transaction(self._connection, reads_only=reads_only):
                     return work(self._connection)
         except BaseException:
-            connection, self._connection = self._connection, None
-            if connection is not None:
-                with suppress(Exception):
-                    connection.close()
+            self._disconnect()
             raise
 
-    def _look(self, connection: Connection) -> _Seen | None:
-        row = connection.execute(select(holds).where(holds.c.account == self._account)).mappings().one_or_none()
-        return None if row is None else _Seen(row["holder"], row["beat"], row["ttl_s"])
+    def _disconnect(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            with suppress(Exception):
+                connection.close()
 
-    def _write_holder(self, connection: Connection, seen: _Seen | None) -> bool:
+    def _look(self, connection: Connection) -> _Seen:
+        is_kept = not self._database.kind.is_free(connection, self.account)
+        row = connection.execute(select(holds).where(holds.c.account == self.account)).mappings().one_or_none()
+        return _Seen(is_kept=is_kept) if row is None else _Seen(row["holder"], row["beat"], row["ttl_s"], is_kept)
+
+    def _write_holder(self, connection: Connection, seen: _Seen) -> bool:
+        if not self._database.kind.is_free(connection, self.account):
+            return False
         mine = {"holder": self._holder, "ttl_s": self._ttl_s}
-        if seen is None:
+        if not seen.beat:
             try:
-                connection.execute(insert(holds).values(account=self._account, beat=1, **mine))
+                connection.execute(insert(holds).values(account=self.account, beat=1, **mine))
             except IntegrityError:  # another was faster
                 connection.get_transaction().rollback()  # type: ignore[union-attr]
                 return False
             return True
-        as_seen = and_(holds.c.account == self._account, holds.c.beat == seen.beat)
+        as_seen = and_(holds.c.account == self.account, holds.c.beat == seen.beat)
         changed = connection.execute(update(holds).where(as_seen).values(beat=seen.beat + 1, **mine))
         return changed.rowcount == 1
 
+    def _clear(self, connection: Connection) -> None:
+        theirs = and_(holds.c.account == self.account, holds.c.holder.is_not(None))
+        connection.execute(update(holds).where(theirs).values(holder=None, beat=holds.c.beat + 1))
+
     def _write_beat(self, connection: Connection) -> bool:
-        ours = and_(holds.c.account == self._account, holds.c.holder == self._holder)
+        ours = and_(holds.c.account == self.account, holds.c.holder == self._holder)
         changed = connection.execute(update(holds).where(ours).values(beat=holds.c.beat + 1, ttl_s=self._ttl_s))
         return changed.rowcount == 1
 
     def _forget(self, connection: Connection) -> None:
-        ours = and_(holds.c.account == self._account, holds.c.holder == self._holder)
+        ours = and_(holds.c.account == self.account, holds.c.holder == self._holder)
         connection.execute(update(holds).where(ours).values(holder=None, beat=holds.c.beat + 1))

@@ -45,6 +45,8 @@ class PostgresDatabase:
     Raises BadInput: it is no such address, or the driver is not installed.
     """
 
+    is_shared = True
+
     def __init__(self, address: str) -> None:
         self._parameters = _read(address)
         user, host, port, database = (
@@ -122,6 +124,10 @@ class PostgresDatabase:
             if connection.exec_driver_sql(ask, (account,)).scalar():
                 return True
             time.sleep(0.1)
+        return bool(connection.exec_driver_sql(ask, (account,)).scalar())
+
+    def is_free(self, connection: Connection, account: str) -> bool:
+        ask = f"SELECT pg_try_advisory_xact_lock_shared({_ACCOUNT_LOCKS}, hashtext(%s))"
         return bool(connection.exec_driver_sql(ask, (account,)).scalar())
 
     def mark(self, connection: Connection) -> str | None:

@@ -23,6 +23,8 @@ BUSY_TIMEOUT_S: Final = 5.0
 class SqliteFile:
     """The database in the file `path`."""
 
+    is_shared = False
+
     def __init__(self, path: Path) -> None:
         self.path = path
         self._file = (0, 0)
@@ -77,6 +79,9 @@ class SqliteFile:
 
     def keep_account(self, connection: Connection, account: str, *, wait: bool) -> bool:
         """The file belongs to one data folder, and so to the file lock in it."""
+        return True
+
+    def is_free(self, connection: Connection, account: str) -> bool:
         return True
 
     def mark(self, connection: Connection) -> str | None:
