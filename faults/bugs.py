@@ -318,7 +318,7 @@ BUGS: dict[str, Bug] = {
         Bug("nothing-reserved", "two exits pass the cap of one position", ("x-two-hand",), _nothing_reserved),
         Bug("lock-only", "whoever once had the account goes on sending", ("tm-gate",), _lock_only),
         Bug("no-fence", "the records take the word of whoever had the account once", ("tm-start",), _no_fence),
-        Bug("redis-proof", "no claim in Redis counts as proof that nothing was sent", ("tm-sent",), _redis_proof),
+        Bug("redis-proof", "no claim in Redis counts as proof that nothing was sent", ("tm-sent-redis",), _redis_proof),
         Bug("no-restamp", "a licence keeps the name of the machine that granted it", ("tm-back",), _no_restamp),
         Bug(
             "exit-before-licence",

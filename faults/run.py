@@ -168,8 +168,8 @@ def _span(values: Sequence[float]) -> str:
 
 
 def _bugs(given: argparse.Namespace) -> int:
-    """Each mistake must be caught by one of its scenarios at least: else it is the harness that is wrong. Some show only
-    if the moment is right: those not seen yet are tried with further seeds."""
+    """Each mistake must be caught by one of its scenarios at least: else it is the harness that is wrong. Some show
+    only if the moment is right: those not seen yet are tried with further seeds."""
     known = {each.id: each for each in all_scenarios()}
     results: list[dict[str, Any]] = []
     for turn in range(max(given.repeat, BUG_TRIES)):

@@ -1161,6 +1161,18 @@ def two_workers() -> Iterator[Scenario]:
         within_s=40,
     )
     yield Scenario(
+        id="tm-sent-redis",
+        title="two machines: nobody claimed the SELL in Redis, it shows late, and the engine dies after its bytes",
+        setting=replace(
+            MACHINE_DIES,
+            fault="gateway.written:2:kill",
+            mischief=(mischief(kind="visible_late", slot="X", seconds=5.0),),
+        ),
+        steps=(bought(), seconds(0.5), beside(redis_sleeps(2.0)), seconds(0.3), fall, died(), flat(30)),
+        expected=replace(ACROSS_MACHINES, takeover_within_s=8.0),
+        within_s=40,
+    )
+    yield Scenario(
         id="tm-unsaved",
         title="two machines: the engine dies when the BUY has filled, before SQL knows of the position",
         setting=replace(MACHINE_DIES, fault="records.save.before:3:kill"),
