@@ -248,6 +248,18 @@ def test_the_loss_of_redis_and_a_restart_are_part_of_the_story(pen: Pen) -> None
     ]
 
 
+def test_a_restart_that_found_nothing_new_is_told_in_its_place_and_once(pen: Pen) -> None:
+    pen(K.RECOVERY, "start: 3 runs in SQL, 0 send marks and 0 latches in the spool", of_account=True, fence=2)
+    pen(K.RECOVERY, "found as they were saved, no order of them open: 3 bought", of_account=True)
+    pen(K.REDIS, "rebuilt from SQL: 3 runs", of_account=True)
+    pen(K.RECOVERY, "done in 0.05 s: entries are allowed", of_account=True, seconds=0.05)
+    assert [what for what, _ in pen.story] == [
+        "squareoff was started again",
+        "rebuilt from SQL: 3 runs",
+        "recovery done in 0.05 s: entries are allowed",
+    ]
+
+
 def test_a_stop_loss_and_sell_at_the_same_instant_say_which_overrides(pen: Pen) -> None:
     pen.run = replace(pen.run, stop_seen=StopSeen(price=money("1500"), at=pen.run.plan.sell_at))
     pen(K.TIMER, "SELL", event="SELL", source="timer", price=None)

@@ -177,6 +177,8 @@ class _Story:
         """A restart in two lines: what was found of this run, and when all was known again."""
         if text.startswith("start: "):
             self.start = entry
+        elif text.startswith("found as they were saved"):
+            yield from self._started_again(entry, "")  # this run was one of them, or has had its own line
         elif text.startswith("done "):
             yield from self._started_again(entry, "")
             why = "all that may be live was asked for"
