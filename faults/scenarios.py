@@ -1161,6 +1161,14 @@ def two_workers() -> Iterator[Scenario]:
         within_s=40,
     )
     yield Scenario(
+        id="tm-sent-rise",
+        title="two machines: the engine dies right after the SELL's bytes, the price recovers: it was the stop-loss",
+        setting=replace(MACHINE_DIES, fault="gateway.written:2:kill"),
+        steps=(bought(), seconds(0.5), fall, died(), rise, flat(25), back()),
+        expected=ACROSS_MACHINES,
+        within_s=40,
+    )
+    yield Scenario(
         id="tm-unsaved",
         title="two machines: the engine dies when the BUY has filled, before SQL knows of the position",
         setting=replace(MACHINE_DIES, fault="records.save.before:3:kill"),
