@@ -39,6 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     outcome, out_s, takeover_s = "-", None, None
     with Stage(folder=given.folder, setting=setting, dice=random.Random(given.seed)) as stage:
         try:
+            stage.asks_here = len(scenario.names) > 10
             for step in scenario.steps:
                 step(stage)
         except StageError as error:

@@ -26,12 +26,15 @@ from pathlib import Path
 from typing import IO, Any
 from zoneinfo import ZoneInfo
 
+from typer.testing import CliRunner
+
 from faults.monitor import PROMISED_S, Monitor
 from faults.postgres import PostgresServer
 from faults.proxy import Proxy, Rule
 from squareoff import wiring
 from squareoff.adapters.brokers.paper.book import Placed, Traded
 from squareoff.adapters.brokers.paper.ledger import LedgerLine, read_ledger
+from squareoff.apps.cli import app
 from squareoff.config import ADDRESS_NAME, Config
 from squareoff.core.definition import read
 from squareoff.core.events import Event
@@ -106,6 +109,7 @@ class Stage:
     setting: Setting
     dice: random.Random
     price: Decimal = PRICE
+    asks_here: bool = False
     is_quiet: bool = False
     """Nobody trades: no price is told, and nothing fills."""
     fell_s: float | None = None
@@ -433,7 +437,12 @@ class Stage:
         return json.loads(self.command(*arguments, "--json"))
 
     def command(self, *arguments: str) -> str:
-        """A command as the user gives it."""
+        """A command as the user gives it; in this process where there are many to ask for, to save their starts."""
+        if self.asks_here:
+            done_here = CliRunner().invoke(app, ["--data", str(self.config.data), *arguments])
+            if done_here.exit_code != 0:
+                raise StageError(f"squareoff {' '.join(arguments)}: {done_here.output.strip()}")
+            return done_here.stdout
         command = [sys.executable, "-m", "squareoff", "--data", str(self.config.data), *arguments]
         done = subprocess.run(command, capture_output=True, text=True, timeout=60, stdin=subprocess.DEVNULL)
         if done.returncode != 0:
