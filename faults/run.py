@@ -4,6 +4,7 @@
     make faults FAULTS="--repeat 20"              twenty times each, every time with other jitter
     make faults FAULTS="--only 3,34,x-"           some: ids, or the beginnings of ids that end with -
     make faults FAULTS="--database postgres"      with the records in PostgreSQL
+    make faults FAULTS="--sweep --second machine"     a kill at every fault point, and another machine takes over
     make faults FAULTS="--redis /usr/bin/redis-server"    on another Redis
     make faults FAULTS="--bugs"                   with each mistake put in on purpose: which scenario catches it?
 
@@ -53,6 +54,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--list", action="store_true", help="show the scenarios and end")
     parser.add_argument("--redis", metavar="PROGRAM", help="start this redis-server or valkey-server instead of ours")
+    parser.add_argument(
+        "--second",
+        choices=("standby", "machine"),
+        help="another worker takes over, of the same folder or of another machine (which then is not started again)",
+    )
     parser.add_argument("--database", choices=("sqlite", "postgres"), help="instead of each scenario's own")
     parser.add_argument("--jobs", type=int, default=max(1, os.cpu_count() or 1), help="at the same time")
     parser.add_argument("--seed", type=int, default=1, help="the first one; each further time takes the next")
@@ -107,6 +113,7 @@ def _run_all(jobs: Sequence[Job], given: argparse.Namespace) -> list[dict[str, A
 def _run(job: Job, folder: Path, given: argparse.Namespace) -> dict[str, Any]:
     command = [sys.executable, "-m", "faults.one", job.scenario.id, "--seed", str(job.seed), "--folder", str(folder)]
     command += ["--bug", job.bug] if job.bug else []
+    command += ["--second", given.second] if given.second else []
     command += ["--database", given.database] if given.database else []
     command += ["--redis", str(Path(given.redis).resolve())] if given.redis else []
     try:

@@ -184,7 +184,8 @@ class Stage:
         self.background(self._keep_workers)
         if self.setting.second:
             standby = self.start_worker("two", self.setting.fault_second)
-            self.wait("the standby", lambda: b"STANDBY" in standby.log.read_bytes())
+            words = (b"STANDBY", b"READY")  # it need not wait for a first one that died already
+            self.wait("the standby", lambda: any(word in standby.log.read_bytes() for word in words))
         self.wait("the run", lambda: bool(self.store.runs()))  # by a second worker, if the first one died
         self.clock.start()
         self.began_s = time.monotonic()
