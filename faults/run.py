@@ -32,6 +32,7 @@ from faults.bugs import BUGS
 from faults.scenarios import Scenario, all_scenarios, sweep
 
 GIVE_UP_S = 180.0
+BUG_TRIES = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,25 +175,27 @@ def _span(values: Sequence[float]) -> str:
 
 
 def _bugs(given: argparse.Namespace) -> int:
-    """Each mistake must be caught by one of its scenarios at least: else it is the harness that is wrong."""
+    """Each mistake must be caught by one of its scenarios at least: else it is the harness that is wrong. Some show only
+    if the moment is right: those not seen yet are tried with further seeds."""
     known = {each.id: each for each in all_scenarios()}
-    jobs = [
-        Job(known[id_], given.seed + t, bug.name)
-        for bug in BUGS.values()
-        for id_ in bug.caught_by
-        for t in range(given.repeat)
-    ]
-    results = _run_all(jobs, given)
+    results: list[dict[str, Any]] = []
+    for turn in range(max(given.repeat, BUG_TRIES)):
+        left = [bug for bug in BUGS.values() if not _caught(bug.name, results)]
+        jobs = [Job(known[id_], given.seed + turn, bug.name) for bug in left for id_ in bug.caught_by]
+        results += _run_all(jobs, given)
     sys.stderr.write("\n")
-    missed = []
-    print(f"{'seeded bug':24} {'caught by':28} what it does")
+    print(f"{'seeded bug':24} {'caught by':28} {'tries':5} what it does")
     for bug in BUGS.values():
-        caught = sorted({r["id"] for r in results if r["bug"] == bug.name and r["problems"]})
-        if not caught:
-            missed.append(bug)
-        print(f"{bug.name:24} {', '.join(caught) or 'NOT CAUGHT':28} {bug.what}")
+        tries = len({r["seed"] for r in results if r["bug"] == bug.name})
+        print(f"{bug.name:24} {', '.join(_caught(bug.name, results)) or 'NOT CAUGHT':28} {tries:5} {bug.what}")
+    missed = [bug for bug in BUGS.values() if not _caught(bug.name, results)]
     print(f"\n{len(BUGS)} seeded bugs, {len(missed)} not caught")
     return 1 if missed else 0
+
+
+def _caught(name: str, results: Sequence[dict[str, Any]]) -> list[str]:
+    """The scenarios that failed with this bug in the worker."""
+    return sorted({r["id"] for r in results if r["bug"] == name and r["problems"]})
 
 
 if __name__ == "__main__":
