@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from faults.oracle import judge
-from faults.scenarios import all_scenarios, sweep
+from faults.scenarios import all_scenarios, pauses, sweep
 from faults.stage import Stage, StageError
 from squareoff.faults import read_faults
 
@@ -28,7 +28,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--second", default="", help="standby or machine: with a second worker, though it has none")
     parser.add_argument("--database", default="", help="postgres: instead of the scenario's own")
     given = parser.parse_args(arguments)
-    scenario = {each.id: each for each in (*all_scenarios(), *sweep())}[given.id]
+    scenario = {each.id: each for each in (*all_scenarios(), *sweep(), *pauses())}[given.id]
     setting = scenario.setting
     if given.bug:
         setting = replace(setting, bug=given.bug)

@@ -29,7 +29,7 @@ from statistics import median
 from typing import Any
 
 from faults.bugs import BUGS
-from faults.scenarios import Scenario, all_scenarios, sweep
+from faults.scenarios import Scenario, all_scenarios, pauses, sweep
 
 GIVE_UP_S = 180.0
 BUG_TRIES = 3
@@ -51,6 +51,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--quick", action="store_true", help="those that make test runs")
     parser.add_argument("--sweep", action="store_true", help="a kill at every fault point, instead of the scenarios")
     parser.add_argument(
+        "--pauses", action="store_true", help="two machines, and the first one stands still at every fault point"
+    )
+    parser.add_argument(
         "--bugs", action="store_true", help="each seeded bug against the scenarios that should catch it"
     )
     parser.add_argument("--list", action="store_true", help="show the scenarios and end")
@@ -66,7 +69,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--keep", type=Path, metavar="DIR", help="keep the folders of failures here")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the results here too")
     given = parser.parse_args(arguments)
-    chosen = _chosen(given, sweep() if given.sweep else all_scenarios())
+    chosen = _chosen(given, sweep() if given.sweep else pauses() if given.pauses else all_scenarios())
     if not chosen:
         parser.error(f"no scenario is called {given.only!r}; --list shows them")
     if given.list:
@@ -175,8 +178,8 @@ def _span(values: Sequence[float]) -> str:
 
 
 def _bugs(given: argparse.Namespace) -> int:
-    """Each mistake must be caught by one of its scenarios at least: else it is the harness that is wrong. Some show only
-    if the moment is right: those not seen yet are tried with further seeds."""
+    """Each mistake must be caught by one of its scenarios at least: else it is the harness that is wrong. Some show
+    only if the moment is right: those not seen yet are tried with further seeds."""
     known = {each.id: each for each in all_scenarios()}
     results: list[dict[str, Any]] = []
     for turn in range(max(given.repeat, BUG_TRIES)):
