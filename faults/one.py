@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from faults.oracle import judge
-from faults.scenarios import all_scenarios, sweep
+from faults.scenarios import all_scenarios, pauses, sweep
 from faults.stage import Stage, StageError
 from squareoff.faults import read_faults
 
@@ -25,13 +25,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--folder", type=Path, required=True)
     parser.add_argument("--bug", default="")
     parser.add_argument("--redis", default="", help="the program to start as Redis")
+    parser.add_argument("--second", default="", help="standby or machine: with a second worker, though it has none")
     parser.add_argument("--database", default="", help="postgres: instead of the scenario's own")
     given = parser.parse_args(arguments)
-    scenario = {each.id: each for each in (*all_scenarios(), *sweep())}[given.id]
+    scenario = {each.id: each for each in (*all_scenarios(), *sweep(), *pauses())}[given.id]
     setting = scenario.setting
     if given.bug:
         setting = replace(setting, bug=given.bug)
     setting = replace(setting, redis_binary=given.redis)
+    if given.second and not setting.second:
+        alone = given.second == "machine"  # a machine that dies stays dead, and the other takes over
+        setting = replace(setting, second=given.second, restarts=setting.restarts and not alone)
+        setting = replace(setting, database="postgres" if alone else setting.database)
     if given.database:
         setting = replace(setting, database=given.database)
     began_s = time.monotonic()

@@ -4,6 +4,7 @@
     make faults FAULTS="--repeat 20"              twenty times each, every time with other jitter
     make faults FAULTS="--only 3,34,x-"           some: ids, or the beginnings of ids that end with -
     make faults FAULTS="--database postgres"      with the records in PostgreSQL
+    make faults FAULTS="--sweep --second machine"     a kill at every fault point, and another machine takes over
     make faults FAULTS="--redis /usr/bin/redis-server"    on another Redis
     make faults FAULTS="--bugs"                   with each mistake put in on purpose: which scenario catches it?
 
@@ -28,7 +29,7 @@ from statistics import median
 from typing import Any
 
 from faults.bugs import BUGS
-from faults.scenarios import Scenario, all_scenarios, sweep
+from faults.scenarios import Scenario, all_scenarios, pauses, sweep
 
 GIVE_UP_S = 180.0
 BUG_TRIES = 3
@@ -50,17 +51,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--quick", action="store_true", help="those that make test runs")
     parser.add_argument("--sweep", action="store_true", help="a kill at every fault point, instead of the scenarios")
     parser.add_argument(
+        "--pauses", action="store_true", help="two machines, and the first one stands still at every fault point"
+    )
+    parser.add_argument(
         "--bugs", action="store_true", help="each seeded bug against the scenarios that should catch it"
     )
     parser.add_argument("--list", action="store_true", help="show the scenarios and end")
     parser.add_argument("--redis", metavar="PROGRAM", help="start this redis-server or valkey-server instead of ours")
+    parser.add_argument(
+        "--second",
+        choices=("standby", "machine"),
+        help="another worker takes over, of the same folder or of another machine (which then is not started again)",
+    )
     parser.add_argument("--database", choices=("sqlite", "postgres"), help="instead of each scenario's own")
     parser.add_argument("--jobs", type=int, default=max(1, os.cpu_count() or 1), help="at the same time")
     parser.add_argument("--seed", type=int, default=1, help="the first one; each further time takes the next")
     parser.add_argument("--keep", type=Path, metavar="DIR", help="keep the folders of failures here")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the results here too")
     given = parser.parse_args(arguments)
-    chosen = _chosen(given, sweep() if given.sweep else all_scenarios())
+    chosen = _chosen(given, sweep() if given.sweep else pauses() if given.pauses else all_scenarios())
     if not chosen:
         parser.error(f"no scenario is called {given.only!r}; --list shows them")
     if given.list:
@@ -108,6 +117,7 @@ def _run_all(jobs: Sequence[Job], given: argparse.Namespace) -> list[dict[str, A
 def _run(job: Job, folder: Path, given: argparse.Namespace) -> dict[str, Any]:
     command = [sys.executable, "-m", "faults.one", job.scenario.id, "--seed", str(job.seed), "--folder", str(folder)]
     command += ["--bug", job.bug] if job.bug else []
+    command += ["--second", given.second] if given.second else []
     command += ["--database", given.database] if given.database else []
     command += ["--redis", str(Path(given.redis).resolve())] if given.redis else []
     try:

@@ -109,13 +109,17 @@ def resume_after(seconds: float, *meanwhile: Step) -> Step:
     """Wait until the first worker stands still, then some time, then let it go on."""
 
     def work(stage: Stage) -> None:
-        pid = stage.workers[0].process.pid
-        stage.wait("the worker standing still", lambda: _state_of(pid) == "T", 20)
+        stage.wait("the worker standing still", lambda: stage.workers[0].stands_still, 20)
         then(*meanwhile)(stage)
         time.sleep(seconds)
         stage.send(stage.workers[0], signal.SIGCONT)
 
     return work
+
+
+def wake(stage: Stage) -> None:
+    """The first worker goes on if it stands still."""
+    stage.send(stage.workers[0], signal.SIGCONT)
 
 
 def freeze(seconds: float, *meanwhile: Step) -> Step:
@@ -188,11 +192,6 @@ def database(what: str) -> Step:
 def add(name: str, buy_after_s: int) -> Step:
     """One more strategy on the same symbol."""
     return lambda stage: stage.add(name, sell_after_s=stage.setting.sell_after_s, buy_after_s=buy_after_s)
-
-
-def _state_of(pid: int) -> str:
-    with open(f"/proc/{pid}/stat", encoding="ascii", errors="replace") as file:
-        return file.read().rpartition(")")[2].split()[0]
 
 
 def beside(step: Step) -> Step:
@@ -1173,6 +1172,14 @@ def two_workers() -> Iterator[Scenario]:
         within_s=40,
     )
     yield Scenario(
+        id="tm-sent-rise",
+        title="two machines: the engine dies right after the SELL's bytes, the price recovers: it was the stop-loss",
+        setting=replace(MACHINE_DIES, fault="gateway.written:2:kill"),
+        steps=(bought(), seconds(0.5), fall, died(), rise, flat(25), back()),
+        expected=ACROSS_MACHINES,
+        within_s=40,
+    )
+    yield Scenario(
         id="tm-unsaved",
         title="two machines: the engine dies when the BUY has filled, before SQL knows of the position",
         setting=replace(MACHINE_DIES, fault="records.save.before:3:kill"),
@@ -1382,4 +1389,27 @@ def sweep() -> tuple[Scenario, ...]:
         )
         for occurrence in (1, 2)
         for point in all_points()
+    )
+
+
+_NOTHING_HELPS = ("gateway.marked",)
+"""After the last check and before the bytes, past the lease: R3 of docs/safety.md."""
+
+
+def pauses() -> tuple[Scenario, ...]:
+    """The first worker stands still at a fault point, past its lease, and another machine takes over; then it wakes."""
+    ends = ("exited_by_sl", "failed(buy_missed)", "failed(outcome_unknown)", "stopped")
+    return tuple(
+        Scenario(
+            id=f"p-{point}-{occurrence}",
+            title=f"two machines: stands still at {point} for the {occurrence}. time, and wakes when all is over",
+            setting=replace(MACHINE, fault=f"{point}:{occurrence}:pause"),
+            steps=(bought_or_missed, jitter(0.2, 0.6), fall, seconds(0.5), flat_again, wake, seconds(3)),
+            expected=Expected(ends=ends, bought=(0, 1), stays_open=True),
+            within_s=12,
+            must_reach=False,
+        )
+        for occurrence in (1, 2)
+        for point in all_points()
+        if point not in _NOTHING_HELPS
     )

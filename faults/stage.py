@@ -102,6 +102,11 @@ class Worker:
     def is_alive(self) -> bool:
         return self.process.poll() is None
 
+    @property
+    def stands_still(self) -> bool:
+        with open(f"/proc/{self.process.pid}/stat", encoding="ascii", errors="replace") as file:
+            return file.read().rpartition(")")[2].split()[0] == "T"
+
 
 @dataclass
 class Stage:
@@ -180,11 +185,13 @@ class Stage:
             self.config.alerts_file.write_text(alerts)
         self.background(self._keep_prices)
         self.start_worker("one", self.setting.fault)
-        self.wait("the worker", lambda: self.workers[0].ready_s is not None or not self.workers[0].is_alive)
+        first = self.workers[0]
+        self.wait("the worker", lambda: first.ready_s is not None or not first.is_alive or first.stands_still)
         self.background(self._keep_workers)
         if self.setting.second:
             standby = self.start_worker("two", self.setting.fault_second)
-            self.wait("the standby", lambda: b"STANDBY" in standby.log.read_bytes())
+            words = (b"STANDBY", b"READY")  # it need not wait for a first one that died already
+            self.wait("the standby", lambda: any(word in standby.log.read_bytes() for word in words))
         self.wait("the run", lambda: bool(self.store.runs()))  # by a second worker, if the first one died
         self.clock.start()
         self.began_s = time.monotonic()

@@ -78,6 +78,9 @@ what gets out no longer than the second. A stop-loss does not wait at all."""
 EXIT_WAITS_S = 0.5
 """Pause before an exit that the broker's position does not cover is asked for again."""
 
+CLOCKS_DIFFER = timedelta(seconds=5)
+"""Between our clock and the broker's, at most: for who asks whether an order left before its time."""
+
 RING_EVERY_S = 60.0
 """Whatever needs a person is told again this often."""
 
@@ -102,6 +105,12 @@ _KIND_OF = {
     Source.RECOVERY: JournalKind.RECOVERY,
     Source.ENGINE: JournalKind.NOTE,
 }
+
+
+def _is_unexplained(run: Run) -> bool:
+    """Whether an exit of `run` reached the broker though nothing is known to have asked for it."""
+    is_quiet = run.state is State.BOUGHT and run.stop_seen is None and run.wish is None
+    return is_quiet and any(attempt.broker_order_id or attempt.fills for attempt in run.exit.attempts)
 
 
 class Engine:
@@ -168,6 +177,8 @@ class Engine:
         self._calls: dict[RunId, asyncio.Future[None]] = {}
         """Set when something urgent comes for a run that waits for its write."""
         self._writers: dict[RunId, asyncio.Task[None]] = {}
+        self._unexplained: set[RunId] = set()
+        """An exit of theirs is at the broker, and nobody here remembers why it was sent."""
         self._undecided: set[RunId] = set()
         """Their entry was decided in SQL perhaps: until the answer is known, nothing is written over it."""
         self._requests = 0
@@ -206,6 +217,8 @@ class Engine:
         if run is before:
             return
         self.put(run)
+        if _is_unexplained(run):
+            self._unexplained.add(run_id)
         self._tell_fills(before, run, report.client_order_id)
         if signal is not None:
             self.notify(run_id, signal)
@@ -237,6 +250,8 @@ class Engine:
                 self._saved_exits[run.plan.run_id] = len(run.exit.attempts)
         if run.entry.filled_qty > 0:  # when it filled is not known here: no reading before now may close it
             self.ownership.taken_on(run, self._clock.monotonic_s())
+        if _is_unexplained(run):
+            self._unexplained.add(run.plan.run_id)
         self.put(run)
 
     async def save_all(self) -> None:
@@ -389,6 +404,8 @@ class Engine:
             while not self.halted and (run := self.board.runs.get(run_id)) is not None:
                 if not self.still_ours():  # woken after another has taken the account: the story is theirs now
                     break
+                if run_id in self._unexplained:
+                    await self._explain_exit(run_id)
                 inbox = self._inbox.get(run_id)
                 if inbox:
                     await self._handle(run_id, inbox.popleft())
@@ -573,6 +590,28 @@ class Engine:
             if signal.event is not Event.BUY:
                 self._inbox.setdefault(run_id, deque()).appendleft(signal)
         self.put(run)
+
+    async def _explain_exit(self, run_id: RunId) -> None:
+        """The worker that sent it died before SQL had the reason, on another machine or before a reboot. Wishes and the
+        kill switch are in SQL and SELL has its time; else only the stop-loss sends an exit."""
+        try:
+            wishes = await self._records.wishes(self.account)
+        except RecordsUnavailable:
+            self._wake_later(run_id)
+            return
+        self._unexplained.discard(run_id)
+        if (run := self.board.runs.get(run_id)) is None or not _is_unexplained(run):
+            return
+        asked = any(wish.strategy_id == run.plan.strategy_id and wish.event is not Event.START for wish in wishes)
+        was_time = (run.exit.first_fill_at or self._clock.now()) >= run.plan.sell_at - CLOCKS_DIFFER
+        if asked or was_time or self.rules.level is Level.SQUARE_OFF or run.stop_price is None:
+            return
+        detail = "a SELL is at the broker that nobody here remembers; before SELL time only the stop-loss sends one"
+        signal = Signal(
+            event=Event.STOPLOSS, at=self._clock.now(), source=Source.RECOVERY, price=run.stop_price, detail=detail
+        )
+        self._latch(run_id, signal)
+        self._inbox.setdefault(run_id, deque()).appendleft(signal)
 
     async def _carry_out(self, run_id: RunId, decision: Decision) -> None:
         before, run = self.board.runs[run_id], decision.run

@@ -42,19 +42,23 @@ class Gateway:
         """
         missed = False
 
-        def gate() -> None:
+        def check() -> None:
             nonlocal missed
             if not self._lease.is_held:
                 raise GateClosed("this worker no longer holds the account")
             if not_after is not None and self._clock.now() > not_after:
                 missed = True
                 raise GateClosed("the time in which it might be sent is over")
+
+        def gate() -> None:
+            check()
             if (why := objection()) is not None:
                 raise GateClosed(why)
             # mark first: a crash right after must find that this attempt may have left
             self._spool.mark(
                 SpoolMark(client_order_id=order.client_order_id, attempt=attempt, qty=order.qty, cause=cause)
             )
+            check()  # again: a disk may have held up the mark for longer than the lease, or a BUY's grace
 
         await self._budget(is_exit=not_after is None)
         try:

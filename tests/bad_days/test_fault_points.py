@@ -7,7 +7,7 @@ import subprocess
 import sys
 
 import pytest
-from faults.scenarios import all_scenarios, sweep
+from faults.scenarios import all_scenarios, pauses, sweep
 
 from squareoff import ports
 from squareoff.core.bad_input import BadInput
@@ -37,7 +37,7 @@ def test_every_fault_point_has_a_run_that_kills_there() -> None:
 
 
 def test_every_fault_that_a_scenario_names_exists() -> None:
-    for each in (*all_scenarios(), *sweep()):
+    for each in (*all_scenarios(), *sweep(), *pauses()):
         read_faults(each.setting.fault)
         read_faults(each.setting.fault_again)
 

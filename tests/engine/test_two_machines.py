@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
+
+from squareoff.core.events import Event
 from squareoff.core.types import Side
-from tests.engine.world import plan
+from tests.engine.world import Kind, Mischief, plan
 
 
 def on_another_machine(world):
@@ -98,3 +101,67 @@ def test_the_licence_is_ours_in_sql_before_anything_is_sent_under_it(begin):
     world.go(0.5)
     saved = next(iter(world.records.runs.values()))
     assert saved.exit.stamp.machine == "m2"
+
+
+def sold_and_died(begin, *, reboot=False):
+    """A stop-loss was hit and the SELL has left when the worker dies: SQL still says `bought`. The price recovers."""
+    world = begin(bought=True, shares_database=not reboot)
+    world.crash_at("bytes")
+    world.silently(0.5)
+    world.feed_says("1539")
+    world.silently(0.2)
+    assert not world.is_alive
+    assert world.run().state == "bought"
+    world.tick("1600")
+    return world
+
+
+def test_a_sell_that_the_other_machine_sent_before_sell_time_was_for_the_stop_loss(begin):
+    world = sold_and_died(begin)
+    on_another_machine(world)
+    world.go(2)
+    assert (world.run().outcome, world.traded(Side.SELL), len(world.placed("X"))) == ("exited_by_sl", 50, 1)
+    assert any("only the stop-loss sends one" in text for text in world.journal())
+
+
+def test_a_sell_that_left_before_the_machine_lost_its_power_was_for_the_stop_loss(begin):
+    world = sold_and_died(begin, reboot=True)
+    world.spool = type(world.spool)()
+    world.boot_up(reboot=True)
+    world.go(2)
+    assert (world.run().outcome, world.traded(Side.SELL), len(world.placed("X"))) == ("exited_by_sl", 50, 1)
+
+
+def test_a_sell_that_the_other_machine_sent_for_a_stop_of_the_user_is_not_taken_for_the_stop_loss(begin):
+    world = begin(bought=True, shares_database=True)
+    world.crash_at("bytes")
+    world.wish(Event.STOP)
+    world.go(1)
+    assert not world.is_alive
+    on_another_machine(world)
+    world.go(3)
+    assert (world.run().outcome, world.traded(Side.SELL), len(world.placed("X"))) == ("stopped", 50, 1)
+
+
+def test_a_sell_that_the_other_machine_sent_at_sell_time_is_the_timed_one(begin):
+    world = begin(bought=True, shares_database=True)
+    world.go("09:39:59")
+    world.crash_at("bytes")
+    world.go("09:40:01", every_s=0.5)
+    assert not world.is_alive
+    on_another_machine(world)
+    world.go(3)
+    assert (world.run().outcome, world.traded(Side.SELL), len(world.placed("X"))) == ("sold", 50, 1)
+
+
+def test_what_is_left_of_a_sell_that_nobody_remembers_is_sold_too(begin):
+    world = begin(bought=True, shares_database=True)
+    world.venue.add(Mischief(kind=Kind.PARTIAL, slot="X", qty=Decimal(20), cancel_rest=True))
+    world.crash_at("bytes")
+    world.silently(0.5)
+    world.feed_says("1539")
+    world.silently(0.2)
+    world.tick("1600")
+    on_another_machine(world)
+    world.go(5)
+    assert (world.run().outcome, world.traded(Side.SELL)) == ("exited_by_sl", 50)
