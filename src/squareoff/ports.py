@@ -317,8 +317,14 @@ class Records(Protocol):
     def install_id(self) -> str:
         """Made once with the database: keeps the order ids of two installations apart."""
 
-    async def take_lease(self, account: AccountId, *, owner: str, machine: str, boot: str) -> Fence:
-        """Raise the account's fence by one and become its owner. The caller holds the account's file lock."""
+    async def take_lease(
+        self, account: AccountId, *, owner: str, machine: str, boot: str, holder: str | None = None
+    ) -> Fence:
+        """Raise the account's fence by one and become its owner. The caller holds the account's lease: `holder` is the
+        name it is held by across machines, asked for in the same transaction; None: it is this machine's file lock.
+
+        Raises FenceLost if the account is held by another name: who slept after it took the lease must not raise
+        the fence of its successor."""
 
     async def open_runs(self, account: AccountId) -> Sequence[Run]:
         """Every run of the account that is not archived, in order of their ids."""

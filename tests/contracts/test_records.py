@@ -13,10 +13,12 @@ from typing import Any, Protocol
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from sqlalchemy import delete, insert
 
 from squareoff.adapters.memory.records import MemoryRecords
 from squareoff.adapters.sql.database import Database
 from squareoff.adapters.sql.records import SqlRecords
+from squareoff.adapters.sql.schema import holds
 from squareoff.adapters.sql.strategies import StrategyStore
 from squareoff.core.events import Cause, Event
 from squareoff.core.machine import State
@@ -59,8 +61,9 @@ class World:
         wish: Callable[[StrategyId, AccountId, Event], WishRecord],
         journal: Callable[[], list[JournalEntry]],
         take_back: Callable[[StrategyId], bool],
+        hold: Callable[[AccountId, str], None],
     ) -> None:
-        self.take_back = take_back
+        self.take_back, self.hold = take_back, hold
         self.records, self.new_strategy, self.wish, self.journal = records, new_strategy, wish, journal
 
     async def lease(self, account: AccountId = PAPER) -> Fence:
@@ -163,6 +166,13 @@ def place(request: pytest.FixtureRequest, tmp_path: Path) -> Path | str:
     return make()
 
 
+def hold(database: Database, account: AccountId, holder: str) -> None:
+    """As a lease across machines writes it."""
+    with database.write() as connection:
+        connection.execute(delete(holds).where(holds.c.account == account))
+        connection.execute(insert(holds).values(account=account, holder=holder, beat=1, ttl_s=3.0))
+
+
 @pytest.fixture(params=["memory", "sqlite", "postgresql"])
 async def world(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[World]:
     if request.param == "memory":
@@ -174,6 +184,7 @@ async def world(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator
             wish=lambda of, account, event: memory.wish(of, event, account=account, at=NINE_TWENTY, by="cli"),
             journal=lambda: list(memory.entries),
             take_back=memory.take_back_start,
+            hold=memory.holders.__setitem__,
         )
         return
     database = Database.open(place(request, tmp_path))
@@ -188,6 +199,7 @@ async def world(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator
         wish=lambda of, account, event: store.wish(of, event, at=NINE_TWENTY, by="cli"),
         journal=lambda: [entry for _, entry in store.journal()],
         take_back=lambda of: bool(store.take_back_start(of, at=NINE_TWENTY, by="cli")),
+        hold=lambda account, holder: hold(database, account, holder),
     )
     await records.close()
     database.close()
@@ -198,6 +210,22 @@ async def world(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator
 
 async def test_each_taking_of_an_account_raises_its_fence(world: World) -> None:
     assert [await world.lease(), await world.lease(), await world.lease(OTHER)] == [1, 2, 1]
+
+
+async def test_who_slept_after_it_took_the_account_across_machines_does_not_raise_the_fence_of_its_successor(
+    world: World,
+) -> None:
+    async def take(holder: str) -> Fence:
+        return await world.records.take_lease(PAPER, owner=holder, machine=holder, boot="b1", holder=holder)
+
+    world.hold(PAPER, "one")
+    assert await take("one") == 1
+    world.hold(PAPER, "two")
+    assert await take("two") == 2
+    with pytest.raises(FenceLost, match="taken by another worker"):
+        await take("one")
+    run = await world.ready_run(Fence(2))  # the successor's writes are not refused
+    assert await world.records.open_runs(PAPER) == (run,)
 
 
 async def test_who_lost_the_account_changes_nothing_any_more(world: World) -> None:

@@ -685,8 +685,10 @@ class ProcessRecords:
     async def flush(self) -> None:
         await self._ask("flush")
 
-    async def take_lease(self, account: AccountId, *, owner: str, machine: str, boot: str) -> Fence:
-        return await self._records.take_lease(account, owner=owner, machine=machine, boot=boot)
+    async def take_lease(
+        self, account: AccountId, *, owner: str, machine: str, boot: str, holder: str | None = None
+    ) -> Fence:
+        return await self._records.take_lease(account, owner=owner, machine=machine, boot=boot, holder=holder)
 
     async def open_runs(self, account: AccountId) -> Sequence[Run]:
         await self._ask("open_runs")

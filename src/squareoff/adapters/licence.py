@@ -9,8 +9,8 @@ from squareoff.core.limits import AccountRules, DayTotals, Level, orders_of, pnl
 from squareoff.core.machine import EXPOSURE_LABEL, STATE_LABEL, State
 from squareoff.core.orders import SlotPhase
 from squareoff.core.run import Run
-from squareoff.core.types import ZERO
-from squareoff.errors import BadInput, EntriesBlocked, WishTakenBack
+from squareoff.core.types import ZERO, AccountId
+from squareoff.errors import BadInput, EntriesBlocked, FenceLost, WishTakenBack
 
 
 def check_licence(run: Run, granted: SlotPhase) -> None:
@@ -38,6 +38,10 @@ def refuse_start(earlier: Run) -> BadInput:
         f"{state}; {exposure}{held}",
         "it may still buy or hold; stop it, or wait until it is closed",
     )
+
+
+def held_by_another(account: AccountId) -> FenceLost:
+    return FenceLost(f"account {account} was taken by another worker before this one could begin; start this one again")
 
 
 def taken_back(run: Run) -> WishTakenBack:

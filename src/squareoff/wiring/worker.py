@@ -141,7 +141,13 @@ async def run_worker(
     facts = replace(FACTS, request_timeout_s=settings.request_timeout_s, quarantine_s=settings.quarantine_s)
     venue = PaperBroker(settings.broker_url, token=settings.token, facts=facts, on_written=points.when_written())
     broker = points.around("broker", venue)
-    fence = await records.take_lease(account, owner=f"pid {os.getpid()}", machine=lease.machine, boot=lease.boot)
+    fence = await records.take_lease(
+        account,
+        owner=f"pid {os.getpid()}",
+        machine=lease.machine,
+        boot=lease.boot,
+        holder=None if shared is None else shared.holder,
+    )
     board = Board()
     limits: dict[Symbol, PriceLimits] = {}
     engine: Engine

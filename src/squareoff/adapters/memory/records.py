@@ -12,6 +12,7 @@ from datetime import date, datetime
 from squareoff.adapters.licence import (
     check_entry_move,
     check_licence,
+    held_by_another,
     is_archived,
     refuse_entry,
     refuse_start,
@@ -43,6 +44,8 @@ class MemoryRecords:
         self.install_id = install_id
         self.entries: list[JournalEntry] = []
         self.leases: dict[AccountId, Lease] = {}
+        self.holders: dict[AccountId, str] = {}
+        """Who holds an account across machines, by name; written by the lease."""
         self.runs: dict[RunId, Run] = {}
         self._wishes: dict[int, tuple[AccountId, WishRecord]] = {}
         self._taken: dict[int, Fence] = {}
@@ -50,8 +53,12 @@ class MemoryRecords:
         self._last_run_id = self._last_wish_id = 0
         self._closed = False
 
-    async def take_lease(self, account: AccountId, *, owner: str, machine: str, boot: str) -> Fence:
+    async def take_lease(
+        self, account: AccountId, *, owner: str, machine: str, boot: str, holder: str | None = None
+    ) -> Fence:
         self._check_there()
+        if holder is not None and self.holders.get(account) != holder:
+            raise held_by_another(account)
         earlier = self.leases.get(account)
         fence = Fence(1 if earlier is None else earlier.fence + 1)
         self.leases[account] = Lease(fence=fence, owner=owner, machine=machine, boot=boot)

@@ -78,7 +78,7 @@ class SqlLease:
         seconds of the two clocks; `sleep`: real seconds."""
         self.machine, self.boot = local.machine, local.boot
         self._database, self.account, self._local = database, account, local
-        self._ttl_s, self._holder, self._boot_s, self._wall_s = ttl_s, f"{holder} at {local.place}", boot_s, wall_s
+        self._ttl_s, self.holder, self._boot_s, self._wall_s = ttl_s, f"{holder} at {local.place}", boot_s, wall_s
         self._sleep = sleep
         self._until = (float("-inf"), float("-inf"))
         self._connection: Connection | None = None
@@ -179,7 +179,7 @@ class SqlLease:
             await self._sleep(LOOK_EVERY_S)
 
     def _is_gone(self, holder: str) -> bool:
-        return holder == self._holder or (self._local.is_held and holder.endswith(f" at {self._local.place}"))
+        return holder == self.holder or (self._local.is_held and holder.endswith(f" at {self._local.place}"))
 
     def _refusal(self, now: _Seen) -> AlreadyRunning:
         who = _OTHER_KIND if now.is_kept else now.holder
@@ -224,7 +224,7 @@ class SqlLease:
     def _write_holder(self, connection: Connection, seen: _Seen) -> bool:
         if not self._database.kind.is_free(connection, self.account):
             return False
-        mine = {"holder": self._holder, "ttl_s": self._ttl_s}
+        mine = {"holder": self.holder, "ttl_s": self._ttl_s}
         if not seen.beat:
             try:
                 connection.execute(insert(holds).values(account=self.account, beat=1, **mine))
@@ -241,10 +241,10 @@ class SqlLease:
         connection.execute(update(holds).where(theirs).values(holder=None, beat=holds.c.beat + 1))
 
     def _write_beat(self, connection: Connection) -> bool:
-        ours = and_(holds.c.account == self.account, holds.c.holder == self._holder)
+        ours = and_(holds.c.account == self.account, holds.c.holder == self.holder)
         changed = connection.execute(update(holds).where(ours).values(beat=holds.c.beat + 1, ttl_s=self._ttl_s))
         return changed.rowcount == 1
 
     def _forget(self, connection: Connection) -> None:
-        ours = and_(holds.c.account == self.account, holds.c.holder == self._holder)
+        ours = and_(holds.c.account == self.account, holds.c.holder == self.holder)
         connection.execute(update(holds).where(ours).values(holder=None, beat=holds.c.beat + 1))

@@ -15,6 +15,7 @@ from sqlalchemy.exc import IntegrityError
 from squareoff.adapters.licence import (
     check_entry_move,
     check_licence,
+    held_by_another,
     refuse_entry,
     refuse_start,
     taken_back,
@@ -22,7 +23,7 @@ from squareoff.adapters.licence import (
 )
 from squareoff.adapters.sql.database import Database
 from squareoff.adapters.sql.rows import insert_run, load_runs, rules_from, update_run, write_level
-from squareoff.adapters.sql.schema import accounts, install, leases, runs, slots, strategies, wishes
+from squareoff.adapters.sql.schema import accounts, holds, install, leases, runs, slots, strategies, wishes
 from squareoff.adapters.sql.writer import Job, Writer
 from squareoff.core.limits import AccountRules, DayTotals, Level
 from squareoff.core.orders import OPEN_LICENCE, SlotPhase, Stamp
@@ -74,8 +75,12 @@ class SqlRecords:
 
         await self._write(work)
 
-    async def take_lease(self, account: AccountId, *, owner: str, machine: str, boot: str) -> Fence:
+    async def take_lease(
+        self, account: AccountId, *, owner: str, machine: str, boot: str, holder: str | None = None
+    ) -> Fence:
         def work(connection: Connection) -> Fence:
+            if holder is not None:
+                _check_holder(connection, account, holder)
             now = {"owner": owner, "machine": machine, "boot": boot}
             mine = leases.c.account == account
             raised = connection.execute(update(leases).where(mine).values(fence=leases.c.fence + 1, **now))
@@ -300,6 +305,13 @@ def _check_fence(connection: Connection, account: AccountId, fence: Fence, *, un
 def _fence_lost(account: AccountId, fence: Fence, held: int | None) -> FenceLost:
     now = "nobody ever took it" if held is None else f"the fence is {held} now"
     return FenceLost(f"account {account} is not ours any more: we have fence {fence}, {now}")
+
+
+def _check_holder(connection: Connection, account: AccountId, holder: str) -> None:
+    """Locked until the commit: nobody takes the account while its fence is being raised."""
+    row = select(holds.c.holder).where(holds.c.account == account).with_for_update(read=True)
+    if connection.execute(row).scalar() != holder:
+        raise held_by_another(account)
 
 
 def _check_account(connection: Connection, account: AccountId) -> None:
