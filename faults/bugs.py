@@ -207,9 +207,9 @@ def _exit_waits_for_sql() -> None:
 
 
 def _lock_only() -> None:
-    from squareoff.adapters.sql.lease import SqlLease
+    from squareoff.leasing import SharedLease
 
-    SqlLease.is_held = property(lambda self: True)  # type: ignore[assignment,method-assign]
+    SharedLease.is_held = property(lambda self: True)  # type: ignore[assignment,method-assign]
 
 
 def _no_restamp() -> None:

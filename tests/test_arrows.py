@@ -21,6 +21,7 @@ MOVERS = {
     "timekeeping",
     "recovery",
     "keepers",
+    "leasing",
 }
 NEEDS = {"ports", "errors"}
 

@@ -486,6 +486,52 @@ class Lease(Protocol):
     boot: str
 
 
+class LocalLease(Protocol):
+    """What this machine's own lock tells: two processes of one folder share a spool."""
+
+    machine: str
+    boot: str
+
+    @property
+    def is_held(self) -> bool: ...
+
+    @property
+    def place(self) -> str:
+        """This lock on this start of this machine: whoever held the account from here is gone, since it is ours."""
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """Who holds an account across machines, as its row tells."""
+
+    holder: str | None = None
+    beat: int = 0
+    """Raised by every renewal. 0: nobody ever had a lease of this account."""
+    ttl_s: float = 0.0
+    is_kept: bool = False
+    """By a worker with a lease of another kind."""
+
+
+class HoldRow(Protocol):
+    """The row of one account that says who holds it across machines. All raise RecordsUnavailable."""
+
+    async def look(self) -> Held: ...
+
+    async def take(self, seen: Held, holder: str, ttl_s: float) -> bool:
+        """Write `holder` in if the row is still as it was `seen`. False: another was faster."""
+
+    async def beat(self, holder: str, ttl_s: float) -> bool:
+        """A renewal. False: it is no longer `holder`'s."""
+
+    async def forget(self, holder: str) -> None:
+        """Given back by `holder`; anybody else's stays."""
+
+    async def clear(self) -> None:
+        """Nobody holds it any more."""
+
+    async def close(self) -> None: ...
+
+
 class Severity(StrEnum):
     INFO = "info"
     WARNING = "warning"

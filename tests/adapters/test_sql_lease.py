@@ -15,10 +15,11 @@ from sqlalchemy import update
 from sqlalchemy.engine import Connection
 
 from squareoff.adapters.sql.database import Database
-from squareoff.adapters.sql.lease import SqlLease
+from squareoff.adapters.sql.lease import SqlHold
 from squareoff.adapters.sql.schema import holds
 from squareoff.core.types import AccountId
 from squareoff.errors import AlreadyRunning, FenceLost
+from squareoff.leasing import RENEWALS, SharedLease
 
 NewPostgres = Callable[[], str]
 A1 = AccountId("A1")
@@ -67,9 +68,10 @@ class Pair:
         self.database, self.time = Database.open(where), Time()
         self.waits: list[str] = []
 
-    def worker(self, name: str, local: Local | None = None, *, ttl_s: float = TTL_S) -> SqlLease:
-        lease = SqlLease(
-            self.database,
+    def worker(self, name: str, local: Local | None = None, *, ttl_s: float = TTL_S) -> SharedLease:
+        row = SqlHold(self.database, A1, within_s=ttl_s / RENEWALS)
+        lease = SharedLease(
+            row,
             A1,
             local or Local(place=f"machine {name}"),
             ttl_s=ttl_s,
@@ -78,7 +80,7 @@ class Pair:
             wall_s=lambda: self.time.wall_s,
             sleep=self.time.sleep,
         )
-        ask = lease._ask
+        ask = row._ask
 
         async def asked(work: Callable[[Connection], Any], **how: bool) -> Any:
             self.time.asking += 1
@@ -87,10 +89,10 @@ class Pair:
             finally:
                 self.time.asking -= 1
 
-        lease._ask = asked  # type: ignore[method-assign]
+        row._ask = asked  # type: ignore[method-assign]
         return lease
 
-    async def taken(self, name: str, local: Local | None = None) -> SqlLease:
+    async def taken(self, name: str, local: Local | None = None) -> SharedLease:
         worker = self.worker(name, local)
         await worker.acquire(patience_s=PATIENCE_S, on_wait=None)
         return worker
@@ -106,7 +108,7 @@ async def two_machines(where: Path | str) -> AsyncIterator[Pair]:
 
 
 @asynccontextmanager
-async def kept(lease: SqlLease) -> AsyncIterator[None]:
+async def kept(lease: SharedLease) -> AsyncIterator[None]:
     """Its holder lives and renews it."""
     keeping = asyncio.ensure_future(lease.keep())
     yield
@@ -241,7 +243,7 @@ async def test_who_finds_another_name_in_the_row_has_lost_it(pair: Pair) -> None
 
 async def test_a_database_that_hangs_keeps_nobody_from_learning_that_the_time_is_over(pair: Pair) -> None:
     one, goes_on = await pair.taken("one"), threading.Event()
-    one._thread.submit(goes_on.wait)
+    one._row._thread.submit(goes_on.wait)
     one._until = (pair.time.boot_s + 0.1, pair.time.wall_s + 0.1)
     with pytest.raises(FenceLost, match="did not answer"):
         await one.keep()
@@ -257,8 +259,8 @@ async def test_whichever_clock_passes_first_ends_it(pair: Pair) -> None:
 async def test_when_the_database_is_away_it_ends_with_its_time_and_says_why(pair: Pair) -> None:
     one = await pair.taken("one")
     pair.database.connect = lambda: (_ for _ in ()).throw(OSError("no route"))  # type: ignore[method-assign]
-    one._connection.close()  # type: ignore[union-attr]
-    one._connection = None
+    one._row._connection.close()  # type: ignore[union-attr]
+    one._row._connection = None
     began_s = pair.time.boot_s
     with pytest.raises(FenceLost, match="ran out"):
         await one.keep()

@@ -14,8 +14,8 @@ from squareoff.errors import AlreadyRunning
 if TYPE_CHECKING:
     from squareoff.adapters.lease import FileLease
     from squareoff.adapters.sql.database import Database
-    from squareoff.adapters.sql.lease import SqlLease
     from squareoff.adapters.sql.records import SqlRecords
+    from squareoff.leasing import SharedLease
 
 STANDBY_LOOKS_EVERY_S = 0.1
 
@@ -56,16 +56,17 @@ async def lock_file(held: FileLease, stop: asyncio.Event, on_wait: OnWait | None
 
 def sql_lease(
     database: Database, account: AccountId, held: FileLease, *, ttl_s: float, sleep: Callable[[float], Awaitable[None]]
-) -> SqlLease:
+) -> SharedLease:
     """The lease of `account` across machines, beside the lock of this one; not taken yet."""
     import os
 
     from squareoff.adapters.clock import boottime_s, wall_s
     from squareoff.adapters.dice import name
-    from squareoff.adapters.sql.lease import SqlLease
+    from squareoff.adapters.sql.lease import SqlHold
+    from squareoff.leasing import RENEWALS, SharedLease
 
-    return SqlLease(
-        database,
+    return SharedLease(
+        SqlHold(database, account, within_s=ttl_s / RENEWALS),
         account,
         held,
         ttl_s=ttl_s,
@@ -77,7 +78,7 @@ def sql_lease(
 
 
 async def hold_in_sql(
-    sql: SqlRecords, lease: SqlLease, patience_s: float, stop: asyncio.Event, on_wait: OnWait | None
+    sql: SqlRecords, lease: SharedLease, patience_s: float, stop: asyncio.Event, on_wait: OnWait | None
 ) -> bool:
     """Whether this process has the account now. False: it was asked to stop while it waited.
 
@@ -89,7 +90,7 @@ async def hold_in_sql(
 
 
 async def hold_by_file(
-    sql: SqlRecords, lease: SqlLease, patience_s: float, stop: asyncio.Event, on_wait: OnWait | None
+    sql: SqlRecords, lease: SharedLease, patience_s: float, stop: asyncio.Event, on_wait: OnWait | None
 ) -> bool:
     """The file lock is held: keep the account from workers of other folders and machines too, whichever lease theirs
     is. As `hold_in_sql`."""
