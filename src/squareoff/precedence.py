@@ -11,6 +11,9 @@ from collections import deque
 from collections.abc import Callable
 from typing import Protocol
 
+QUIET_S = 0.003
+"""Bookkeeping goes on when no order has left for this long: a burst of stop-losses is sent first."""
+
 
 class _Loop(Protocol):
     def call_later(self, delay: float, callback: Callable[[], None], /) -> asyncio.TimerHandle: ...

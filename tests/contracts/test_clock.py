@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from squareoff.adapters.clock import ConfirmedClock, PacedClock, SystemClock, VirtualLoop
+from squareoff.adapters.clock import ConfirmedClock, PacedClock, SystemClock, TextFile, VirtualLoop
 from squareoff.ports import Clock
 
 NOON = datetime(2026, 11, 20, 12, tzinfo=UTC)
@@ -136,7 +136,9 @@ class Machine:
         self.loop, self.memory, self.set_forward = VirtualLoop(NOON), folder / "clock", timedelta(0)
 
     def clock(self, boot: str = "b1") -> ConfirmedClock:
-        return ConfirmedClock(self.loop, lambda: self.loop.now() + self.set_forward, memory=self.memory, boot=boot)
+        return ConfirmedClock(
+            self.loop, lambda: self.loop.now() + self.set_forward, memory=TextFile(self.memory), boot=boot
+        )
 
 
 @pytest.fixture

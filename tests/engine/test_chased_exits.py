@@ -176,7 +176,7 @@ def test_a_worker_that_lost_the_account_cancels_nothing_of_its_successors(begin)
     world.venue.cancels_lost = 100
     world.silently(4)
     assert "cancel X01" in world.calls
-    del world.holders[plan().account]  # another process has it, and that exit is its own now
+    del world.here.holders[plan().account]  # another process has it, and that exit is its own now
     world.calls.clear()
     world.silently(10)
     assert [call for call in world.calls if call.startswith(("cancel", "submit"))] == []

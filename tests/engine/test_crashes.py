@@ -422,7 +422,7 @@ def test_a_lost_reply_of_the_void_ends_the_run(begin):
 def test_a_worker_that_lost_the_account_sends_nothing_any_more(begin):
     world = begin(bought=True)
     old = world.process
-    del world.holders[plan().account]  # another process has the lock
+    del world.here.holders[plan().account]  # another process has the lock
     world.tick("1539")
     world.go(3)
     assert world.placed("X") == []

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from decimal import Decimal
 
+from squareoff.adapters.memory.spool import SpoolStore
 from squareoff.core.events import Event
 from squareoff.core.types import Side
+from squareoff.simulation.process import Machine
 from tests.engine.world import Kind, Mischief, plan
 
 
 def on_another_machine(world):
     """The worker dies, and one on another machine takes the account over."""
     world.crash()
-    world.machine, world.spool = "m2", type(world.spool)()
+    world.here = Machine("m2")
     world.boot_up()
 
 
@@ -126,7 +128,7 @@ def test_a_sell_that_the_other_machine_sent_before_sell_time_was_for_the_stop_lo
 
 def test_a_sell_that_left_before_the_machine_lost_its_power_was_for_the_stop_loss(begin):
     world = sold_and_died(begin, reboot=True)
-    world.spool = type(world.spool)()
+    world.here.spool = SpoolStore()
     world.boot_up(reboot=True)
     world.go(2)
     assert (world.run().outcome, world.traded(Side.SELL), len(world.placed("X"))) == ("exited_by_sl", 50, 1)

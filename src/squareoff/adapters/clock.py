@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from math import ceil
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     from squareoff.ports import Clock
@@ -70,11 +70,34 @@ class BootClock:
         await asyncio.sleep(seconds)
 
 
+class KeptText(Protocol):
+    """A text that outlives the process."""
+
+    def read(self) -> str | None: ...
+    def write(self, text: str) -> None: ...
+
+
+class TextFile:
+    """`KeptText` in a file: a reader sees the old text or the new one, never half of it."""
+
+    def __init__(self, file: Path) -> None:
+        self._file = file
+
+    def read(self) -> str | None:
+        try:
+            return self._file.read_text()
+        except OSError:
+            return None
+
+    def write(self, text: str) -> None:
+        _replace(self._file, text)
+
+
 class ConfirmedClock:
     """`ports.WatchedClock`: `steady` time, which never steps, moved to where the wall clock was when somebody outside
     confirmed it. `memory` keeps that for the next process, as long as the machine is not started anew."""
 
-    def __init__(self, steady: Clock, wall: Callable[[], datetime], *, memory: Path, boot: str) -> None:
+    def __init__(self, steady: Clock, wall: Callable[[], datetime], *, memory: KeptText, boot: str) -> None:
         """`steady` must be the same for all processes of one `boot`. `wall`: what the machine's clock says, UTC."""
         self._steady, self._wall, self._memory, self._boot = steady, wall, memory, boot
         remembered = self._remembered()
@@ -82,7 +105,7 @@ class ConfirmedClock:
 
     @classmethod
     def of_machine(cls, *, memory: Path, boot: str) -> ConfirmedClock:
-        return cls(BootClock(), lambda: datetime.now(UTC), memory=memory, boot=boot)
+        return cls(BootClock(), lambda: datetime.now(UTC), memory=TextFile(memory), boot=boot)
 
     @classmethod
     def set_by(cls, file: Path, steady: Clock, *, memory: Path, boot: str) -> ConfirmedClock:
@@ -91,7 +114,7 @@ class ConfirmedClock:
         def wall() -> datetime:
             return steady.now() + timedelta(seconds=float(file.read_text()) if file.exists() else 0.0)
 
-        return cls(steady, wall, memory=memory, boot=boot)
+        return cls(steady, wall, memory=TextFile(memory), boot=boot)
 
     def now(self) -> datetime:
         return self._steady.now() + self._ahead
@@ -113,12 +136,12 @@ class ConfirmedClock:
 
     def confirm(self) -> None:
         text = json.dumps({"boot": self._boot, "ahead_us": self._ahead // timedelta(microseconds=1)})
-        if not self._memory.exists() or self._memory.read_text() != text:
-            _replace(self._memory, text)
+        if self._memory.read() != text:
+            self._memory.write(text)
 
     def _remembered(self) -> timedelta | None:
         try:
-            known = json.loads(self._memory.read_text())
+            known = json.loads(self._memory.read() or "{}")
             return timedelta(microseconds=known["ahead_us"]) if known["boot"] == self._boot else None
         except (OSError, ValueError, KeyError, TypeError):  # nothing was confirmed, or it cannot be read: ask again
             return None

@@ -26,9 +26,6 @@ if TYPE_CHECKING:
 REDIS_TIMEOUT_S = 0.25
 """How long a Redis that hangs is waited for. Exits do not wait for it at all."""
 
-QUIET_S = 0.003
-"""Bookkeeping goes on when no order has left for this long: a burst of stop-losses is sent first."""
-
 ALERTS_WITHIN_S = 3.0
 """How long a worker that ends waits until its last alerts have left."""
 BEAT_S = 2.0
@@ -95,7 +92,7 @@ async def run_worker(
     from squareoff.gateway import Gateway
     from squareoff.keepers import Keepers
     from squareoff.listener import Listener
-    from squareoff.precedence import OrdersFirst
+    from squareoff.precedence import QUIET_S, OrdersFirst
     from squareoff.recovery import recover
     from squareoff.scheduler import Scheduler
     from squareoff.timekeeping import Timekeeper

@@ -67,6 +67,10 @@ class MemoryLease:
     def is_held(self) -> bool:
         return self._holders.get(self.account) is self
 
+    @property
+    def place(self) -> str:
+        return f"{self.machine} since {self.boot}"
+
     def release(self) -> None:
         if self.is_held:
             del self._holders[self.account]
