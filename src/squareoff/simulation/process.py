@@ -60,7 +60,7 @@ STANDBY_LOOKS_EVERY_S = HALTED_LOOKS_EVERY_S = 0.1
 
 @dataclass(slots=True)
 class Machine:
-    """What outlives a process on one machine, since one start of it: the spool's file, and who has the account's lock."""
+    """What outlives a process on one machine: the spool's file, and who has the account's lock."""
 
     name: str = "m1"
     boot: str = "b1"
