@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from datetime import date, datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -333,6 +333,18 @@ class Engine:
                 self._told_s["exposed", run.plan.run_id] = self._clock.monotonic_s()
                 if not self._is_acknowledged(story.exposure_key(run)):
                     self._tell_exposure(run, "still open")
+
+    async def show_what_moved(self, rebuilt: Sequence[Run]) -> None:
+        """Redis was rebuilt from these snapshots. What has moved since they were taken was written over: it is shown
+        once more. Raises StoreUnavailable."""
+        before = {run.plan.run_id: run for run in rebuilt}
+        for run_id, run in list(self.board.runs.items()):
+            if run_id not in before:
+                await self._arm(run_id, self._signal(Event.START))
+            elif run is not before[run_id]:
+                await self._unlock(run_id)
+        for run_id in before.keys() - self.board.runs.keys():
+            await self._runtime.archive(before[run_id])
 
     def tell_unwatched(self) -> None:
         """This worker ends: say of every position that nobody watches its stop-loss from now on."""

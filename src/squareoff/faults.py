@@ -21,6 +21,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import cache
 from typing import Any, TypeVar, cast
 
 from squareoff import ports
@@ -169,52 +170,61 @@ def _methods(kind: type) -> list[str]:
 
 def _with_points(points: FaultPoints, port: str, thing: Any) -> Any:
     """An object that does what `thing` does, and comes to its points."""
-    promised: dict[str, Any] = {}
-    for name in _methods(_PORTS[port]):
-        if name == "is_held":
-            promised[name] = property(_question(points, f"{port}.{name}", name))
-        elif inspect.iscoroutinefunction(getattr(type(thing), name, None)):
-            promised[name] = _waiting(points, port, name)
-        elif name == "updates":
-            promised[name] = _stream(points, f"{port}.{name}", name)
-        else:
-            promised[name] = _plain(points, port, name)
-
-    def rest(self: Any, name: str) -> Any:
-        return getattr(thing, name)
-
-    made = type(
-        f"FaultPointsOf{type(thing).__name__}", (), {**promised, "__getattr__": rest, "__slots__": ("thing",)}
-    )()
-    made.thing = thing
+    kind: Any = type(thing)
+    made = _kind_with_points(port, kind)()
+    made.thing, made.points = thing, points
     return made
 
 
-def _waiting(points: FaultPoints, port: str, name: str) -> Callable[..., Any]:
+@cache
+def _kind_with_points(port: str, kind: Any) -> type:
+    promised: dict[str, Any] = {}
+    for name in _methods(_PORTS[port]):
+        if name == "is_held":
+            promised[name] = property(_question(f"{port}.{name}", name))
+        elif inspect.iscoroutinefunction(getattr(kind, name, None)):
+            promised[name] = _waiting(port, name)
+        elif name == "updates":
+            promised[name] = _stream(f"{port}.{name}", name)
+        else:
+            promised[name] = _plain(port, name)
+
+    def rest(self: Any, name: str) -> Any:
+        return getattr(self.thing, name)
+
+    names = {**promised, "__getattr__": rest, "__slots__": ("points", "thing")}
+    return type(f"FaultPointsOf{kind.__name__}", (), names)
+
+
+def _waiting(port: str, name: str) -> Callable[..., Any]:
+    point, before, after = f"{port}.{name}", f"{port}.{name}.before", f"{port}.{name}.after"
+
     async def method(self: Any, *given: Any, **named: Any) -> Any:
-        point = f"{port}.{name}"
-        await points.reach_async(f"{point}.before", _problem(port, name, given, sent=False))
+        await self.points.reach_async(before, _problem(port, name, given, sent=False))
         if point == "broker.submit":
-            given = (given[0], _gate(points, given[1]), *given[2:])
+            given = (given[0], _gate(self.points, given[1]), *given[2:])
         answer = await getattr(self.thing, name)(*given, **named)
-        await points.reach_async(f"{point}.after", _problem(port, name, given, sent=True))
+        await self.points.reach_async(after, _problem(port, name, given, sent=True))
         return answer
 
     return method
 
 
-def _plain(points: FaultPoints, port: str, name: str) -> Callable[..., Any]:
+def _plain(port: str, name: str) -> Callable[..., Any]:
+    before, after = f"{port}.{name}.before", f"{port}.{name}.after"
+
     def method(self: Any, *given: Any, **named: Any) -> Any:
-        points.reach(f"{port}.{name}.before")
+        self.points.reach(before)
         answer = getattr(self.thing, name)(*given, **named)
-        points.reach(f"{port}.{name}.after")
+        self.points.reach(after)
         return answer
 
     return method
 
 
-def _stream(points: FaultPoints, point: str, name: str) -> Callable[..., Any]:
+def _stream(point: str, name: str) -> Callable[..., Any]:
     async def method(self: Any) -> AsyncIterator[Any]:
+        points = self.points
         await points.reach_async(f"{point}.before", lambda: BrokerUnavailable(f"fault at {point}"))
         async for each in getattr(self.thing, name)():
             yield each
@@ -223,11 +233,11 @@ def _stream(points: FaultPoints, point: str, name: str) -> Callable[..., Any]:
     return method
 
 
-def _question(points: FaultPoints, point: str, name: str) -> Callable[[Any], Any]:
+def _question(point: str, name: str) -> Callable[[Any], Any]:
     def ask(self: Any) -> Any:
-        points.reach(f"{point}.before")
+        self.points.reach(f"{point}.before")
         answer = getattr(self.thing, name)
-        points.reach(f"{point}.after")
+        self.points.reach(f"{point}.after")
         return answer
 
     return ask

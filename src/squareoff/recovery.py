@@ -55,6 +55,7 @@ class Recovering(Storyteller, Protocol):
     def on_report(self, report: OrderReport) -> None: ...
     async def settled(self, run_id: RunId) -> None: ...
     async def save_all(self) -> None: ...
+    async def show_what_moved(self, rebuilt: Sequence[Run]) -> None: ...
 
 
 RESTAMP_WAIT_S = 1.0
@@ -327,8 +328,10 @@ async def _ask_broker(engine: Recovering, broker: Broker, clock: Clock, runs: li
 
 
 async def _restore_redis(account: AccountId, engine: Recovering, runtime: RuntimeStore) -> None:
+    runs = list(engine.board.runs.values())
     try:
-        await runtime.rebuild(account, list(engine.board.runs.values()))
+        await runtime.rebuild(account, runs)
+        await engine.show_what_moved(runs)
     except StoreUnavailable as error:
         engine.redis_damaged.set()
         engine.say(JournalKind.REDIS, f"Redis is not there, exits go on without it: {error}")

@@ -244,3 +244,24 @@ def test_a_bug_in_one_keeper_is_told_and_ends_nothing(begin):
     world.user_sells(50)
     world.go(5)
     assert world.run().exposure == "flat"
+
+
+def test_what_a_run_does_while_redis_is_rebuilt_is_shown_in_redis_too(begin):
+    """Found by the simulator (seed 127): the rebuild came with what it had read before."""
+    world = begin(bought=True)
+    store = world.process.runtime._store
+    rebuild = store.rebuild
+
+    async def slow(account, runs):
+        runs = list(runs)
+        await world.loop.sleep(2)
+        await rebuild(account, runs)
+
+    store.rebuild = slow
+    world.redis.restart()
+    world.go(1)
+    world.tick("1539")
+    world.go(3, every_s=0.5)
+    assert world.run().state == "exited_by_sl"
+    view = world.loop.complete(store.look(plan().account))
+    assert [runtime["state"] for runtime in view.runtimes.values()] == ["exited_by_sl"]

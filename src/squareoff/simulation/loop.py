@@ -99,7 +99,8 @@ class SeededLoop(VirtualLoop):
     ) -> TimerHandle:
         timer = TimerHandle(when, callback, args, self, context)
         lane = timer._context.get(_LANE, self.outside)  # type: ignore[attr-defined]
-        when_us = max(ceil(round(when * 1e6, 3)), self._now_us)
+        soonest_us = self._now_us + (when > self._time_s)  # what is in the future by less than that is not now
+        when_us = max(ceil(round(when * 1e6, 3)), soonest_us)
         if self._late_us and lane is not self.outside:
             when_us += int(self._random.random() ** 4 * self._late_us)
         heapq.heappush(self._timers, (when_us, next(self._number), lane, timer))

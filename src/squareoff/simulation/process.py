@@ -117,6 +117,11 @@ class Process:
     def _wall(self) -> datetime:
         return self.loop.now() + timedelta(seconds=self.world.wall_ahead_s)
 
+    @property
+    def has_account(self) -> bool:
+        """Asked from outside: no fault point is reached by it."""
+        return self.alive and (self.shared or self.local).is_held
+
     def begin(self) -> None:
         if self.lane is None:
             self.spawn(self._run())
@@ -239,10 +244,12 @@ class Process:
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self.tasks.discard(task)
-        if task.cancelled() or (error := task.exception()) is None:
+        if task.cancelled() or (error := task.exception()) is None or not self.alive:
             return
         if self.lane is not None and isinstance(error, FenceLost):
             self._lost(error)
+        elif self.lane is not None and isinstance(error, RecordsUnavailable) and not self.recovered:
+            self.die()  # it does not begin without SQL; the supervisor starts it again
         else:
             self.world.errors.append(error)
 
@@ -285,6 +292,11 @@ class Process:
         """`ports.Alerts`."""
         if self.alive:
             self.world.alerts.append(Alert(self.world.now, severity, headline, text, run_id))
+
+    def written(self) -> None:
+        """An order's bytes have left."""
+        if (tell := self.points.when_written()) is not None:
+            tell()
 
     def out(self, call: str) -> None:
         """The engine calls the world."""

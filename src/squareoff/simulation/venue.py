@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
@@ -29,7 +30,7 @@ from squareoff.ports import (
     Gate,
     VenueFacts,
 )
-from squareoff.simulation.day import INFY, short
+from squareoff.simulation.day import short
 
 if TYPE_CHECKING:
     from squareoff.simulation.process import Process
@@ -52,6 +53,8 @@ class Venue:
     """So many cancels get no answer and do nothing."""
     fill_on_cancel: bool = False
     """What is cancelled fills first, as the exchange was faster."""
+    wire_s: Callable[[Order], float] = lambda order: 0.0
+    """How long an order is under way after its bytes left."""
     push: str = "once"
     """How news is pushed: `once`, `never`, `twice`, `late` (2 s), `shuffled`."""
     hidden_until: dict[ClientOrderId, datetime] = field(default_factory=dict)
@@ -64,7 +67,7 @@ class Venue:
         self.script.add(mischief)
 
     def remember_positions(self) -> None:
-        self.world.loop.call_soon(self._remember, self.world.now)
+        self.world.later(0, self._remember, self.world.now)
 
     def _remember(self, when: datetime) -> None:
         self._positions.append((when, self.world.book.positions()))
@@ -88,7 +91,7 @@ class Venue:
         for process in self.world.living:
             put = process.client.news.put_nowait
             if self.push == "late":
-                self.world.loop.call_later(2.0, put, report)
+                self.world.later(2.0, put, report)
             elif self.push == "shuffled":
                 for one in self._held_back:
                     put(one)
@@ -119,6 +122,19 @@ class Client:
             venue.never_sent -= 1
             raise NeverSent(order.client_order_id, "connection refused")
         gate()
+        process.written()
+        wire_s = venue.wire_s(order)
+        if wire_s > world.facts.request_timeout_s:  # it arrives when nobody waits for an answer any more
+            world.later(wire_s, self._arrives, order)
+            await world.loop.sleep(world.facts.request_timeout_s)
+            raise OutcomeUnknown(order.client_order_id, "no answer")
+        if wire_s:
+            arrived: asyncio.Future[None] = world.loop.create_future()
+            world.later(wire_s, self._arrives, order, arrived)
+            await arrived
+            report = world.book.find(order.client_order_id)
+            assert report is not None
+            return report
         faults = {one.kind: one for one in venue.script.for_order(order)}
         await self._not_placed(order, faults)
         partial = faults.get(Kind.PARTIAL)
@@ -129,7 +145,7 @@ class Client:
         if partial is not None and partial.cancel_rest:
             self._cancel_rest_later(order)
         if (rejected := faults.get(Kind.REJECT_AFTER_ACCEPT)) is not None:
-            world.loop.call_later(rejected.seconds or 0.0, self._reject, order, rejected.reason)
+            world.later(rejected.seconds or 0.0, self._reject, order, rejected.reason)
         if (hidden := faults.get(Kind.VISIBLE_LATE)) is not None:
             venue.hidden_until[order.client_order_id] = world.now + timedelta(seconds=hidden.seconds or 0)
         venue.tell(report)
@@ -139,6 +155,13 @@ class Client:
         await world.loop.sleep(world.latency_s if delay is None else delay.seconds or 0)
         process.point("answer")
         return report
+
+    def _arrives(self, order: Order, arrived: asyncio.Future[None] | None = None) -> None:
+        """The order comes to the venue, whatever has become of its sender."""
+        with suppress(DuplicateOrder):
+            self._world.venue.tell(self._world.book.submit(order, self._world.now))
+        if arrived is not None and not arrived.done():
+            arrived.set_result(None)
 
     async def _not_placed(self, order: Order, faults: dict[Kind, Mischief]) -> None:
         world, name = self._world, order.client_order_id
@@ -185,12 +208,12 @@ class Client:
             if report is None or report.status is not OrderStatus.OPEN:
                 return
             if not report.fills:
-                world.loop.call_later(0.1, look)
+                world.later(0.1, look)
                 return
             for changed in world.book.cancel(order.client_order_id, world.now, reason="cancelled by the venue"):
                 world.venue.tell(changed)
 
-        world.loop.call_later(0.1, look)
+        world.later(0.1, look)
 
     async def cancel(self, order: ClientOrderId) -> None:
         world, venue = self._world, self._world.venue
@@ -200,8 +223,9 @@ class Client:
             venue.cancels_lost -= 1
             raise BrokerUnavailable("the cancel was not answered")
         if venue.fill_on_cancel:
-            for report in world.book.on_tick(Tick(INFY, world.prices[INFY], world.now)):
-                venue.tell(report)
+            for symbol, price in world.prices.items():
+                for report in world.book.on_tick(Tick(symbol, price, world.now)):
+                    venue.tell(report)
         for report in world.book.cancel(order, world.now):
             venue.tell(report)
         self._process.point("cancelled")

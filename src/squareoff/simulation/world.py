@@ -48,6 +48,7 @@ from squareoff.ports import (
     WishRecord,
 )
 from squareoff.simulation.day import A1, INFY, TCS, Alert, at, is_ours
+from squareoff.simulation.loop import SeededLoop
 from squareoff.simulation.process import Machine, Process
 from squareoff.simulation.venue import Venue
 
@@ -63,6 +64,7 @@ class World:
         position_lag_s: float = 0.0,
         request_timeout_s: float = 3.0,
         orders_per_s: int | None = None,
+        replace_exit_after_s: float | None = 3.0,
         idempotency: Idempotency = Idempotency.NONE,
         seed: int = 0,
         begin: str = "09:15:00",
@@ -90,6 +92,7 @@ class World:
             quarantine_s=quarantine_s,
             position_lag_s=position_lag_s,
             orders_per_s=orders_per_s,
+            replace_exit_after_s=replace_exit_after_s,
         )
         self.ledger: list[BookRecord] = []
         self.book = PaperBook(idempotency=idempotency, on_record=self._recorded)
@@ -341,9 +344,16 @@ class World:
         if isinstance(record, Traded):
             self.venue.remember_positions()
 
+    def later(self, seconds: float, what: Callable[..., object], *given: Any) -> None:
+        """Something outside happens by itself, whoever began it may be dead by then."""
+        context = self.loop.outside.context if isinstance(self.loop, SeededLoop) else None
+        self.loop.call_later(seconds, what, *given, context=context)
+
     def _soon(self, work: Coroutine[Any, Any, Any]) -> None:
         self.loop.create_task(work)
 
     def _loop_says(self, loop: object, context: dict[str, Any]) -> None:
         error = context.get("exception")
+        if isinstance(error, asyncio.CancelledError):
+            return  # the process died in a callback
         self.errors.append(error if isinstance(error, BaseException) else RuntimeError(context["message"]))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from squareoff.core.events import Event
@@ -83,6 +83,15 @@ class MemoryRedis:
     def restart(self) -> None:
         """Another server process with the same data."""
         self.run += 1
+
+    def snapshot(self) -> dict[AccountId, _Account]:
+        """What a replica has that lags behind from here on; for `fail_over`."""
+        return {name: _copy(account) for name, account in self.accounts.items()}
+
+    def fail_over(self, replica: dict[AccountId, _Account]) -> None:
+        """The replica takes over: another server process, with older data."""
+        self.accounts = {name: _copy(account) for name, account in replica.items()}
+        self.restart()
 
     def account(self, account: AccountId) -> _Account:
         return self.accounts.setdefault(account, _Account())
@@ -312,6 +321,19 @@ class MemoryRuntimeStore:
     def _answer(self) -> None:
         if self._server.loses_replies:
             raise StoreUnavailable("the memory server lost its reply")
+
+
+def _copy(account: _Account) -> _Account:
+    """What is in it never changes, it is only replaced."""
+    return replace(
+        account,
+        runtimes=dict(account.runtimes),
+        armed=dict(account.armed),
+        locks=dict(account.locks),
+        done=dict(account.done),
+        events=account.events.copy(),
+        prices=dict(account.prices),
+    )
 
 
 def _objection(saved: _Runtime | None, run: Run, fence: int, written: _Written) -> str | None:
