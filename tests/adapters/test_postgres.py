@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 from faults.postgres import PostgresServer
-from sqlalchemy import update
+from sqlalchemy import select, update
 
 from adapters.test_sql import NOW, PAPER, a_line, a_ready_run, a_strategy, buying, failing_commits, lease, texts
 from squareoff.adapters.memory.alerts import MemoryAlerts
@@ -155,7 +155,7 @@ def test_nothing_is_waited_for_without_an_end(database: Database) -> None:
         "synchronous_commit": "on",
         "statement_timeout": "5s",
         "lock_timeout": "4s",
-        "idle_in_transaction_session_timeout": "10s",
+        "idle_in_transaction_session_timeout": "2500ms",
         "transaction_isolation": "repeatable read",
         "transaction_read_only": "on",
         "application_name": "squareoff",
@@ -214,6 +214,18 @@ async def test_no_licence_is_given_after_the_kill_switch_answered(database: Data
         assert not asked.done()
     with pytest.raises(EntriesBlocked):
         await asked
+
+
+async def test_a_worker_that_is_frozen_in_the_middle_of_a_write_does_not_keep_its_successor_out(
+    database: Database, records: SqlRecords
+) -> None:
+    """Found by `make faults --repeat`: it kept its locks for longer than its successor waited for them."""
+    await lease(records)
+    frozen = database.connect()
+    frozen.execute(select(schema.leases.c.fence).with_for_update(read=True)).all()  # as every save holds it
+    assert await lease(records) == 2
+    frozen.invalidate()
+    frozen.close()
 
 
 async def test_an_account_is_worked_from_one_data_folder(

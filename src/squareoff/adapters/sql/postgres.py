@@ -29,8 +29,9 @@ STATEMENT_WITHIN_S: Final = 5.0
 ANSWER_WITHIN_S: Final = 6.0
 """And this side gives a server up that says nothing: one that stands still does not count its own time."""
 UPGRADE_WITHIN_S: Final = 600.0
-IDLE_WITHIN_S: Final = 10.0
-"""A process that is frozen in a transaction keeps its locks no longer than this."""
+IDLE_WITHIN_S: Final = 2.5
+"""A process that is frozen in a transaction keeps its locks no longer than this: less than another one waits for them,
+which may be its successor."""
 OLDEST: Final = 13
 
 _UPGRADE_LOCK, _WRITE_LOCK, _ACCOUNT_LOCKS = 7_305_001, 7_305_002, 7_305_003
@@ -86,7 +87,7 @@ class PostgresDatabase:
     def hold_upgrade(self, connection: Connection) -> None:
         driver: Any = connection.connection.driver_connection
         driver.answer_within_s = UPGRADE_WITHIN_S
-        for setting in ("statement_timeout", "lock_timeout"):
+        for setting in ("statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout"):
             connection.exec_driver_sql(f"SET LOCAL {setting} = '{UPGRADE_WITHIN_S:g}s'")
         connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_UPGRADE_LOCK})")
 
@@ -97,7 +98,8 @@ class PostgresDatabase:
     def hurry(self, connection: Connection, within_s: float) -> None:
         driver: Any = connection.connection.driver_connection
         driver.answer_within_s = within_s
-        driver.execute(f"SET statement_timeout = {int(within_s * 1000)}")
+        for setting in ("statement_timeout", "idle_in_transaction_session_timeout"):
+            driver.execute(f"SET {setting} = {int(within_s * 1000)}")
 
     def is_stale(self, connection: Connection) -> bool:
         """A server that ends a connection says so, and that can be seen without asking it."""
