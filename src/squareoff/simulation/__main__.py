@@ -22,6 +22,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from squareoff.simulation.play import Played, play
 from squareoff.simulation.points import by_point, told_points
@@ -167,7 +168,7 @@ def _many(options: argparse.Namespace) -> int:
     batches = _batches(options)
     # a fresh interpreter each, with a hash seed of its own: what depends on the order of a set comes out
     pool = ProcessPoolExecutor(options.jobs, mp_context=multiprocessing.get_context("spawn"))
-    waiting: dict[Future[Batch] | Future[tuple[int, str]], str] = {}
+    waiting: dict[Future[Any], str] = {}
     with pool:
         more = True
         while more or waiting:
@@ -245,9 +246,8 @@ def _points(options: argparse.Namespace) -> int:
     missed = [row for row in rows if not row.reached]
     broken = [row for row in rows if row.broken]
     kills = sum(row.reached for row in rows)
-    print(
-        f"{len(rows)} places for a kill (fault point x who takes over), {kills} kills in {time.monotonic() - began_s:.0f} s"
-    )
+    took_s = time.monotonic() - began_s
+    print(f"{len(rows)} places for a kill (fault point x who takes over), {kills} kills in {took_s:.0f} s")
     for row in missed:
         print(f"  NOT REACHED: {row.point}, {row.setting.value}")
     for row in broken:

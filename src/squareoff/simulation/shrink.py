@@ -1,4 +1,4 @@
-"""A failing day made shorter: troubles and strategies are left out as long as the same promise is broken without them."""
+"""A failing day made shorter: what the same promise is broken without is left out, one after another."""
 
 from __future__ import annotations
 
