@@ -282,7 +282,7 @@ class _Day(World):
 
 
 def _mischief(one: Trouble) -> Mischief:
-    slot, _, kind = one.detail.partition(" ")
+    slot, kind, *rests = one.detail.split()
     assert slot in ("E", "X")
     named = Kind(kind)
     return Mischief(
@@ -292,7 +292,7 @@ def _mischief(one: Trouble) -> Mischief:
         seconds=None if named is Kind.PLACED_BUT_NO_ANSWER else min(one.seconds, QUARANTINE_S * 0.9),
         permanent=False,
         qty=Decimal(1),
-        cancel_rest=True,
+        cancel_rest=not rests,
     )
 
 

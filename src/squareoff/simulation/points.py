@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from decimal import Decimal
 
 from squareoff.core.events import Event
+from squareoff.core.strategy import StopLoss, StopLossKind
 from squareoff.core.types import Symbol
 from squareoff.faults import all_points
 from squareoff.ports import Idempotency
@@ -21,6 +22,7 @@ NO_ONE_COMES_THERE = {
     "records.set_level": "the command line presses the kill switch in SQL, the worker reads it",
     "brake.press": "the command line presses it",
     "broker.close": "a worker that is asked to end; one that is killed closes nothing",
+    "runtime.release": "nobody asks for it: settle gives the lock back",
     "runtime.close": "a worker that is asked to end; one that is killed closes nothing",
 }
 """Points by whose name a worker of the simulation cannot die, and why."""
@@ -65,7 +67,7 @@ def by_point(point: str, setting: Setting) -> AtPoint:
 
 def _day(setting: Setting, prices: Sequence[tuple[float, Symbol, Decimal]], *troubles: Trouble) -> Schedule:
     drawn = draw(2)
-    plan = replace(drawn.plans[0], buy_at=instant(1.5), sell_at=instant(5.0))
+    plan = replace(drawn.plans[0], quantity=Decimal(10), buy_at=instant(1.5), sell_at=instant(5.0))
     return replace(
         drawn,
         setting=setting,
@@ -89,29 +91,32 @@ def _prices(falls_at_s: float, *, silent: tuple[float, float] = (0.0, 0.0)) -> l
 
 
 def _busy_day(setting: Setting) -> Schedule:
-    """Bought, the price falls, the SELL is lost, then partly filled and chased."""
+    """Nobody hears of the BUY; the price falls; the SELL fills in part and rests, and its cancel is lost."""
     return _day(
         setting,
         _prices(3.0),
+        Trouble(what=What.NEWS, at_s=0.1, detail="never", seconds=9.0),
         Trouble(what=What.ORDER, at_s=0.1, detail="E placed_but_no_answer", number=1),
         Trouble(what=What.REDIS_FLUSH, at_s=2.2),
-        Trouble(what=What.ORDER, at_s=0.2, detail="X partial", number=1, seconds=0.1),
+        Trouble(what=What.ORDER, at_s=0.2, detail="X partial rests", number=1, seconds=0.1),
         Trouble(what=What.CANCELS_LOST, at_s=2.5, number=1),
     )
 
 
 def _quiet_day(setting: Setting) -> Schedule:
-    """A price that comes late, a percentage stop, silence of the feed; sold at its time; then STOP archives it."""
+    """A percentage stop, silence of the feed, then its end; sold at its time; then STOP archives it."""
     day = _day(
         setting,
         _prices(1e9, silent=(2.5, 9.0)),
+        Trouble(what=What.FEED_DROP, at_s=2.4),
         Trouble(what=What.FEED_DEAD, at_s=2.5, seconds=6.5),
         Trouble(what=What.WISH, at_s=9.2, detail=Event.STOP.value, number=1),
     )
-    stop = replace(day.plans[0].stop_loss, kind=type(day.plans[0].stop_loss.kind)("percent"), value=Decimal(1))
+    stop = StopLoss(kind=StopLossKind.PERCENT, value=Decimal(1))
     return replace(day, plans=(replace(day.plans[0], stop_loss=stop, sell_at=instant(8.5)),))
 
 
 def _void_day(setting: Setting) -> Schedule:
-    """Stopped before it has bought."""
-    return _day(setting, _prices(1e9), Trouble(what=What.WISH, at_s=1.0, detail=Event.STOP.value, number=1))
+    """Stopped before it has bought, and then the kill switch."""
+    stop = Trouble(what=What.WISH, at_s=1.0, detail=Event.STOP.value, number=1)
+    return _day(setting, _prices(1e9), stop, Trouble(what=What.KILL_SWITCH, at_s=1.2))

@@ -22,6 +22,7 @@ from squareoff.core.types import (
     AccountId,
     Fence,
     RunId,
+    StrategyId,
     Symbol,
     Tick,
 )
@@ -38,6 +39,7 @@ from squareoff.ports import (
     Clock,
     JournalEntry,
     Lease,
+    Planned,
     Severity,
     SpoolContents,
     SpoolLatch,
@@ -203,7 +205,7 @@ class Process:
             feed_loops=self.feeding.loops(),
             records=self.records,
             runtime=self.runtime,
-            planner=around("planner", world),
+            planner=around("planner", Planner(self)),
             brake=around("brake", world.brake),
         )
         if self.lane is not None:
@@ -351,6 +353,19 @@ class Feed:
 def _show(on_frame: Callable[[], None], on_tick: Callable[[Tick], None], tick: Tick) -> None:
     on_frame()
     on_tick(tick)
+
+
+class Planner:
+    """`ports.Planner`: the day's plans are the world's, the run's id is asked for by the process."""
+
+    def __init__(self, process: Process) -> None:
+        self._process, self._world = process, process.world
+
+    async def look(self, now: datetime, runs: Sequence[Run]) -> Planned:
+        return await self._world.look(now, runs)
+
+    async def new_run(self, strategy_id: StrategyId, now: datetime) -> Run:
+        return self._world.new_run(strategy_id, await self._process.records.next_run_id())
 
 
 class Quotes:

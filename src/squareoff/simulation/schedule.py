@@ -180,7 +180,7 @@ def _of_the_broker(dice: Random, setting: Setting, plans: tuple[Plan, ...], at_s
     slot, seconds = dice.choice("EXX"), dice.choice((0.2, 0.6, 1.5))
     match dice.choice(_BROKER):
         case What.ORDER:
-            detail = f"{slot} {dice.choice(_ORDERS)}"
+            detail = f"{slot} {dice.choice(_ORDERS)}" + dice.choice(("", " rests"))
             return Trouble(what=What.ORDER, at_s=at_s, seconds=seconds, detail=detail, number=dice.choice((1, 1, 2)))
         case What.ORDER_LATE:
             return Trouble(what=What.ORDER_LATE, at_s=at_s, seconds=dice.choice((0.1, 0.4, 1.0, 1.8)), detail=slot)

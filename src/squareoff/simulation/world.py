@@ -33,6 +33,7 @@ from squareoff.core.types import (
     ClientOrderId,
     Order,
     Product,
+    RunId,
     Side,
     StrategyId,
     Symbol,
@@ -265,8 +266,7 @@ class World:
         planned, self.planned = self.planned, Planned()
         return planned
 
-    async def new_run(self, strategy: StrategyId, now: datetime) -> Run:
-        run_id = await self.records.next_run_id()
+    def new_run(self, strategy: StrategyId, run_id: RunId) -> Run:
         return Run(plan=replace(self.plans[strategy], run_id=run_id), key=order_key("world", run_id))
 
     def user_sells(self, qty: int, *, symbol: Symbol = INFY) -> None:
