@@ -26,14 +26,15 @@ _LANE: ContextVar[Lane] = ContextVar("lane")
 class Lane:
     """One process, as the loop sees it."""
 
-    __slots__ = ("context", "is_dead", "name", "ready", "stands_until_us", "steps")
+    __slots__ = ("before_step", "context", "is_dead", "name", "ready", "stands_until_us")
 
     def __init__(self, name: str) -> None:
         self.name = name
         self.ready: deque[Handle] = deque()
         self.is_dead = False
         self.stands_until_us = 0
-        self.steps = 0
+        self.before_step: Callable[[], None] | None = None
+        """Asked before each step; may let it die or stand."""
         self.context = copy_context()
         self.context.run(_LANE.set, self)
 
@@ -55,8 +56,6 @@ class SeededLoop(VirtualLoop):
         self.outside = Lane("outside")
         self._lanes = [self.outside]
         self.steps = 0
-        self.before_step: Callable[[Lane], None] | None = None
-        """Asked before each step of a process; may let it die or stand."""
 
     # ------------------------------------------------------------------ processes
 
@@ -149,24 +148,28 @@ class SeededLoop(VirtualLoop):
         self._set_us(until_us)
 
     def _step(self, lane: Lane) -> None:
-        if lane is not self.outside and self.before_step is not None:
-            self.before_step(lane)
+        if lane.before_step is not None:
+            lane.before_step()
             if lane.is_dead or lane.stands_until_us > self._now_us:
                 return
         handle = lane.ready.popleft()
         if handle._cancelled:
             return
         self.steps += 1
-        lane.steps += 1
         handle._run()
 
     def _next_lane(self) -> Lane | None:
         """One of those that have something to do and do not stand still."""
-        now_us = self._now_us
-        able = [lane for lane in self._lanes if lane.ready and lane.stands_until_us <= now_us]
-        if len(able) < 2:
-            return able[0] if able else None
-        return able[int(self._random.random() * len(able))]
+        now_us, able, others = self._now_us, None, None
+        for lane in self._lanes:
+            if lane.ready and lane.stands_until_us <= now_us:
+                if able is None:
+                    able = lane
+                elif others is None:
+                    others = [able, lane]
+                else:
+                    others.append(lane)
+        return able if others is None else others[int(self._random.random() * len(others))]
 
     def _next_due_us(self) -> int | None:
         timers = self._timers

@@ -22,16 +22,18 @@ from squareoff.adapters.brokers.paper.mischief import Kind, Mischief
 from squareoff.core.events import Event
 from squareoff.core.limits import Level
 from squareoff.core.types import Order, Tick
-from squareoff.simulation.loop import Lane, SeededLoop
+from squareoff.simulation.loop import SeededLoop
 from squareoff.simulation.process import Machine, Process
 from squareoff.simulation.promises import Promises
 from squareoff.simulation.schedule import BEGIN, CALM_S, TTL_S, Schedule, Setting, instant
-from squareoff.simulation.trouble import OF_A_PROCESS, Suffering, Trouble, What
+from squareoff.simulation.trouble import OF_A_PROCESS, Suffering, Trouble, What, Where
 from squareoff.simulation.world import World
 
 QUARANTINE_S, REQUEST_S = 2.0, 0.5
 REPLACE_EXIT_S = 1.0
-ENOUGH_S = 4.0
+SECOND_S = 0.2
+"""The second worker is started so much later, and stands by."""
+ENOUGH_S = 2.5
 """So long after the last trouble whatever can be over is over, if the exchange need not close first."""
 
 
@@ -89,14 +91,12 @@ class _Day(World):
         self.lease_ttl_s = TTL_S if schedule.two_machines else None
         self.venue.positions_lag_s = schedule.position_lag_s * 0.8
         self.venue.wire_s = self._wire_s
-        loop.before_step = self._before_step
         first = Machine("m1")
         second = Machine("m2") if schedule.two_machines else first
         self.machines = [first] if schedule.setting is Setting.ONE else [first, second]
         self.workers: list[Process | None] = [None] * len(self.machines)
-        self.back_s: list[float] = [0.0] * len(self.machines)
-        """When each worker, dead now, is started again."""
-        self.suffering: dict[Lane, Suffering] = {}
+        self.back_s = [0.0, SECOND_S][: len(self.machines)]
+        """When each worker, dead now, is started."""
         self.of_workers = [
             [one for one in schedule.troubles if one.what in OF_A_PROCESS and one.number == place]
             for place in range(len(self.machines))
@@ -143,7 +143,8 @@ class _Day(World):
         process = Process(self, machine, points=points, name=name)
         points.process = process
         assert process.lane is not None
-        self.suffering[process.lane] = points
+        if any(one.where is Where.STEP for one in self.of_workers[place]):
+            process.lane.before_step = points.before_step
         self.processes.append(process)
         self.workers[place] = self.process = process
         self.back_s[place] = 0.0
@@ -152,9 +153,6 @@ class _Day(World):
 
     def _reach(self, point: str) -> None:
         self.reached[point] += 1
-
-    def _before_step(self, lane: Lane) -> None:
-        self.suffering[lane].before_step()
 
     def _strike(self, process: Process, trouble: Trouble, where: str) -> None:
         self.note(f"{process.name}: {trouble.what} at {where}")

@@ -56,7 +56,8 @@ def by_point(point: str, setting: Setting) -> AtPoint:
         (0, _quiet_day(setting)),
         (0, _void_day(setting)),
     ):
-        kill = Trouble(what=What.KILL, at_s=0.9, skip=skip, where=Where.NAMED, detail=point, seconds=0.4)
+        away_s = 3.0 if setting is Setting.MACHINES else 0.4
+        kill = Trouble(what=What.KILL, at_s=0.9, skip=skip, where=Where.NAMED, detail=point, seconds=away_s)
         at_start = replace(kill, at_s=0.0, skip=0)
         for one in (kill, at_start) if skip == 0 else (kill,):
             played = play(replace(day, troubles=tuple(sorted((*day.troubles, one), key=lambda each: each.at_s))))

@@ -19,9 +19,9 @@ from squareoff.simulation.day import A1, INFY, TCS, at
 from squareoff.simulation.trouble import Trouble, What, Where
 
 BEGIN = at("09:19:59")
-CALM_S = 10.0
+CALM_S = 8.0
 """Troubles are over, whatever is down is up again."""
-CLOSES_S = 20.0
+CLOSES_S = 18.0
 """The exchange closes."""
 LAST_S = 60.0
 """Whatever is not over then hangs."""
@@ -100,7 +100,7 @@ def _plan(dice: Random, number: int) -> Plan:
         quantity=Decimal(dice.choice((1, 10, 50))),
         trading_day=BEGIN.date(),
         buy_at=instant(round(dice.uniform(1.0, 3.0), 2)),
-        sell_at=instant(round(dice.uniform(3.5, 8.0), 2)),
+        sell_at=instant(round(dice.uniform(3.0, 6.5), 2)),
         closes_at=instant(CLOSES_S),
         stop_loss=dice.choice((by_price, by_percent)),
         tick_size=Decimal("0.05"),
@@ -115,7 +115,7 @@ def _dips(dice: Random, plans: tuple[Plan, ...]) -> list[tuple[float, float, Sym
     """When the price of a symbol falls below every stop-loss, and for how long."""
     symbols = sorted({plan.symbol for plan in plans})
     return [
-        (round(dice.uniform(1.0, 9.0), 2), dice.choice((0.3, 0.8, 2.0, 30.0)), dice.choice(symbols))
+        (round(dice.uniform(1.0, 7.0), 2), dice.choice((0.3, 0.8, 2.0, 30.0)), dice.choice(symbols))
         for _ in range(dice.choice((0, 1, 1, 1, 2)))
     ]
 
@@ -143,8 +143,16 @@ _Draw = Callable[[Random, Setting, tuple[Plan, ...], float], Trouble]
 def _trouble(dice: Random, setting: Setting, plans: tuple[Plan, ...], moments: list[float]) -> Trouble:
     """Most strike near the moments that matter: BUY time, SELL time, a stop-loss."""
     near = dice.choice(moments) + dice.gauss(0.05, 0.25)
-    at_s = round(min(max(near if dice.random() < 0.8 else dice.uniform(0.2, 9.0), 0.05), 9.0), 3)
-    kinds: tuple[_Draw, ...] = (_of_a_process, _of_a_process, _of_the_broker, _of_stores, _of_prices, _of_people)
+    at_s = round(min(max(near if dice.random() < 0.8 else dice.uniform(0.2, 7.5), 0.05), 7.8), 3)
+    kinds: tuple[_Draw, ...] = (
+        _of_a_process,
+        _of_a_process,
+        _of_a_process,
+        _of_the_broker,
+        _of_stores,
+        _of_prices,
+        _of_people,
+    )
     return dice.choice(kinds)(dice, setting, plans, at_s)
 
 
@@ -159,7 +167,7 @@ def _of_a_process(dice: Random, setting: Setting, plans: tuple[Plan, ...], at_s:
         What.RAISE: 0.0,
     }.get(what, dice.choice((0.05, 0.4, 1.0, 2.5)))
     machine = 0 if setting is Setting.ONE else dice.choice((0, 0, 0, 1))
-    skip = int(dice.expovariate(0.3))
+    skip = int(dice.expovariate(0.35))
     return Trouble(what=what, at_s=at_s, skip=skip, where=where, seconds=seconds, number=machine)
 
 

@@ -11,6 +11,7 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import cache
 from random import Random
 from typing import TYPE_CHECKING
 
@@ -157,7 +158,7 @@ class Suffering(FaultPoints):
         assert process is not None
         if not process.alive:
             raise asyncio.CancelledError
-        delays = [one for one in self._troubles if one.what is What.DELAY]
+        delays = [one for one in self._troubles if one.what is What.DELAY] if self._troubles else None
         if delays and self._now_s() >= delays[0].at_s and self._is_meant(delays[0], point):
             self._troubles.remove(delays[0])
             self._told(delays[0], point)
@@ -167,12 +168,9 @@ class Suffering(FaultPoints):
 
     async def _lag(self, process: Process, point: str) -> None:
         """A question takes its time; most answers come at once after it."""
-        if point.endswith(".before"):
-            if point.startswith("runtime.wait_for_bell"):
-                return
-            await process.loop.sleep(self._dice.random() ** 3 * _LAG_S[point[: point.index(".")]])
-        elif self._dice.random() < 0.1:
-            await process.loop.sleep(0)
+        longest_s = _longest_lag_s(point)
+        if longest_s:
+            await process.loop.sleep(self._dice.random() ** 3 * longest_s)
 
     def before_step(self) -> None:
         """Asked before each step of the process's lane."""
@@ -213,6 +211,12 @@ class Suffering(FaultPoints):
     def _told(self, trouble: Trouble, where: str) -> None:
         assert self.process is not None
         self._strike(self.process, trouble, where)
+
+
+@cache
+def _longest_lag_s(point: str) -> float:
+    is_asked = point.endswith(".before") and not point.startswith("runtime.wait_for_bell")
+    return _LAG_S[point[: point.index(".")]] if is_asked else 0.0
 
 
 _LAG_S = {
