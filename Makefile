@@ -1,15 +1,16 @@
-# make demo | make test | make faults | make bench | make docs - each sets up what it needs in .venv, from package registries only.
+# make demo | make test | make faults | make sim | make bench | make docs - each sets up what it needs in .venv, from package registries only.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help demo test lint docs bench faults clean
+.PHONY: help demo test lint docs bench faults sim clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make demo   one generated trading day, with real processes and real trouble (about 25 s)"
 	@echo "make test   lint, types, generated pages, all tests"
 	@echo "make faults everything we know that can go wrong, with real processes (FAULTS=--help)"
+	@echo "make sim    days drawn from seeds, with trouble at every await, every promise checked (SIM=--help)"
 	@echo "make bench  speed and size, as ratios to floors of the same run"
 	@echo "make docs   write the generated pages again"
 
@@ -46,6 +47,9 @@ bench: $(VENV)/.bench
 
 faults: $(VENV)/.tools
 	$(BIN)/python -m faults.run $(FAULTS)
+
+sim: $(VENV)/.tools
+	$(BIN)/python -m squareoff.simulation --kept tests/simulation/kept.txt $(SIM)
 
 clean:
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis

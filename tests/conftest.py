@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 import pytest
 from faults.postgres import NoPostgres, PostgresServer
@@ -54,3 +55,16 @@ def where(request: pytest.FixtureRequest, tmp_path: Path) -> Path | str:
         return tmp_path / "squareoff.sqlite3"
     make: Callable[[], str] = request.getfixturevalue("new_postgres")
     return make()
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """How many days the simulator played, and how many of them were distinct."""
+    days = [
+        digest
+        for report in terminalreporter.getreports("passed")
+        for name, digests in report.user_properties
+        if name == "days"
+        for digest in digests
+    ]
+    if days:
+        terminalreporter.write_line(f"simulator: {len(days)} days, {len(set(days))} of them distinct by their journal")

@@ -47,22 +47,19 @@ def told_points() -> tuple[list[str], list[Setting]]:
     return [point for point, _ in rows], [setting for _, setting in rows]
 
 
-def by_point(point: str, setting: Setting) -> AtPoint:
-    """A kill at the first, the second or a later coming to `point`, on days that come there."""
+def by_point(point: str, setting: Setting, *, is_quick: bool = False) -> AtPoint:
+    """A kill when a worker first comes to `point`, and later, on days that come there. `is_quick`: until one struck."""
     broken, reached = None, False
-    for skip, day in (
-        (0, _busy_day(setting)),
-        (2, _busy_day(setting)),
-        (0, _quiet_day(setting)),
-        (0, _void_day(setting)),
-    ):
-        away_s = 3.0 if setting is Setting.MACHINES else 0.4
-        kill = Trouble(what=What.KILL, at_s=0.9, skip=skip, where=Where.NAMED, detail=point, seconds=away_s)
-        at_start = replace(kill, at_s=0.0, skip=0)
-        for one in (kill, at_start) if skip == 0 else (kill,):
-            played = play(replace(day, troubles=tuple(sorted((*day.troubles, one), key=lambda each: each.at_s))))
-            reached = reached or any(f"kill at {point}" in text for text in played.struck)
-            broken = broken or played.broken
+    busy, quiet, void = _busy_day(setting), _quiet_day(setting), _void_day(setting)
+    away_s = 3.0 if setting is Setting.MACHINES else 0.4  # else it would have the account again before another one
+    chances = ((busy, 0.9, 0), (busy, 0.0, 0), (busy, 0.9, 2), (quiet, 0.9, 0), (quiet, 0.0, 0), (void, 0.9, 0))
+    for day, at_s, skip in chances:
+        kill = Trouble(what=What.KILL, at_s=at_s, skip=skip, where=Where.NAMED, detail=point, seconds=away_s)
+        played = play(replace(day, troubles=tuple(sorted((*day.troubles, kill), key=lambda each: each.at_s))))
+        reached = reached or any(f"kill at {point}" in text for text in played.struck)
+        broken = broken or played.broken
+        if reached and is_quick:
+            break
     return AtPoint(point, setting, reached, broken)
 
 
@@ -108,9 +105,9 @@ def _quiet_day(setting: Setting) -> Schedule:
     """A percentage stop, silence of the feed, then its end; sold at its time; then STOP archives it."""
     day = _day(
         setting,
-        _prices(1e9, silent=(2.5, 9.0)),
-        Trouble(what=What.FEED_DROP, at_s=2.4),
-        Trouble(what=What.FEED_DEAD, at_s=2.5, seconds=6.5),
+        _prices(1e9, silent=(1.9, 9.0)),
+        Trouble(what=What.FEED_DROP, at_s=1.85),
+        Trouble(what=What.FEED_DEAD, at_s=1.9, seconds=6.5),
         Trouble(what=What.WISH, at_s=9.2, detail=Event.STOP.value, number=1),
     )
     stop = StopLoss(kind=StopLossKind.PERCENT, value=Decimal(1))
