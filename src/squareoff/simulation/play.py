@@ -33,6 +33,7 @@ QUARANTINE_S, REQUEST_S = 2.0, 0.5
 REPLACE_EXIT_S = 1.0
 SECOND_S = 0.2
 """The second worker is started so much later, and stands by."""
+QUIET_S = 1.0
 ENOUGH_S = 2.5
 """So long after the last trouble whatever can be over is over, if the exchange need not close first."""
 
@@ -107,7 +108,8 @@ class _Day(World):
         self.wires: list[Trouble] = []
         self.lost_spool = False
         """A machine lost its power with something in its spool that SQL did not know yet."""
-        self.sold_outside = False
+        self.sold_outside_s: float | None = None
+        """When the user sold by hand."""
         self.late_ticks_s = 0.0
 
     @property
@@ -246,7 +248,7 @@ class _Day(World):
     def _sell_outside(self) -> None:
         held = self.net
         if held > 0:
-            self.sold_outside = True
+            self.sold_outside_s = self.now_s
             self.user_sells(int(held))
 
     def calm(self) -> None:
@@ -346,6 +348,7 @@ def _run(day: _Day, promises: Promises) -> None:
             if promises.is_over():
                 break
             over_at_s += 1.0
+    loop.advance_to(loop.now() + timedelta(seconds=QUIET_S))  # what began with the last tick is written down
     promises.at_the_end()
 
 

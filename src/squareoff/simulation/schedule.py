@@ -162,7 +162,7 @@ def _of_a_process(dice: Random, setting: Setting, plans: tuple[Plan, ...], at_s:
     if where is Where.STEP and what in (What.RAISE, What.DELAY):
         where = Where.ANY
     seconds = {
-        What.PAUSE: dice.choice((0.2, 0.6, 1.2, 2.5)),
+        What.PAUSE: dice.choice((0.2, 0.8, 2.0, 3.0)),
         What.DELAY: dice.choice((0.05, 0.3, 1.5)),
         What.RAISE: 0.0,
     }.get(what, dice.choice((0.05, 0.4, 1.0, 2.5)))

@@ -122,6 +122,7 @@ class Client:
             venue.never_sent -= 1
             raise NeverSent(order.client_order_id, "connection refused")
         gate()
+        world.left.append((order, world.now))
         process.written()
         wire_s = venue.wire_s(order)
         if wire_s > world.facts.request_timeout_s:  # it arrives when nobody waits for an answer any more

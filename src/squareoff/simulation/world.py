@@ -104,6 +104,8 @@ class World:
         self.here = Machine()
         """Where the next process is started."""
         self.alerts: list[Alert] = []
+        self.left: list[tuple[Order, datetime]] = []
+        """Orders whose bytes left, and when."""
         self.calls: list[str] = []
         """Everything the engine asked of the world, in order: `claim STOPLOSS`, `mark X01`, `submit X01`, `save`."""
         self.brake = MemoryBrake()
