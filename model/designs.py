@@ -36,6 +36,8 @@ class Design:
     """A stop-loss seen is in the spool before anything else."""
     wish_in_sql: bool = True
     id_per_attempt: bool = True
+    exit_licence_first: bool = True
+    """On one machine too, SQL has the licence of an exit before it leaves."""
     stop_takes_licence: bool = True
     """Who decides that nobody buys takes the licence to buy."""
 
@@ -98,6 +100,14 @@ DESIGNS: dict[str, Design] = {
             faults=2,
             breaks="S2",
             stamps=False,
+        ),
+        Design(
+            name="exit-before-licence",
+            what="an exit leaves before SQL has its licence, and the machine loses its power",
+            faults=1,
+            machines=1,
+            breaks="S2",
+            exit_licence_first=False,
         ),
         Design(
             name="stop-not-latched",

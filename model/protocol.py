@@ -1,8 +1,9 @@
-"""One run of two lots, two workers, SQL, spools, the lease, the wire and the broker's book: every state, every next step.
+"""One run of two lots, two workers, SQL, spools, the lease, the wire and the broker's book: all states, all steps.
 
 What a run becomes is asked of the product: `core.run.advance`, `core.outcomes.hear`, `judge` and `sending`,
-`core.triggers.due`, `recovery.taken_over`, and `adapters.licence` for what SQL grants. What is written here is only what
-lies between: who may run when, what is lost with whom, and what the venue does. Each place names the code it stands for.
+`core.triggers.due`, `recovery.taken_over`, and `adapters.licence` for what SQL grants. What is written here is only
+what lies between: who may run when, what is lost with whom, and what the venue does. Each place names the code that
+it stands for.
 
 Idealised: pauses pass at once (`retry_at`); a reply may be lost for free, so what became of an order is learnt from the
 book; "the quarantine is over" means that nothing of that attempt is on the wire or hidden, unless a fault says so.
@@ -12,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from decimal import Decimal
 from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
@@ -22,11 +23,11 @@ from squareoff import recovery
 from squareoff.adapters.licence import check_entry_move, check_licence
 from squareoff.core.events import Cause, Event, Signal, Source
 from squareoff.core.machine import FINAL, Effect, State
-from squareoff.core.orders import AttemptPhase, SlotPhase, Stamp, client_order_id
+from squareoff.core.orders import AttemptPhase, Slot, SlotPhase, Stamp, client_order_id
 from squareoff.core.outcomes import GateSaidNo, NotSent, Unknown, hear, judge, sending
 from squareoff.core.run import Run, StopSeen, advance, nothing_bought
 from squareoff.core.strategy import Plan, StopLoss, StopLossKind, Timing
-from squareoff.core.triggers import due, stop_hit
+from squareoff.core.triggers import WATCH_ENDS_AFTER, due, stop_hit
 from squareoff.core.types import (
     AccountId,
     BrokerOrderId,
@@ -53,7 +54,7 @@ ATTEMPTS = 2
 """So many tries a side are followed; what needs more is not looked into further."""
 _DAY = datetime(2026, 7, 13, tzinfo=ZoneInfo("Asia/Kolkata"))
 NOW = tuple(_DAY.replace(hour=hour) for hour in (9, 12, 16))
-"""BUY time; SELL time, the grace of the BUY long over; the close."""
+"""BUY time; SELL time, the grace of the BUY long over; after the close, and after the end of the watch."""
 BUY_TIME, SELL_TIME, CLOSE = range(3)
 PAST = _DAY
 USUAL, LOW = Decimal(100), Decimal(89)
@@ -71,7 +72,7 @@ PLAN = Plan(
     trading_day=_DAY.date(),
     buy_at=NOW[BUY_TIME],
     sell_at=NOW[SELL_TIME],
-    closes_at=NOW[CLOSE],
+    closes_at=NOW[CLOSE] - WATCH_ENDS_AFTER,
     stop_loss=StopLoss(kind=StopLossKind.PERCENT, value=Decimal(10)),
     tick_size=Decimal("0.05"),
     timing=Timing(grace_s=60, entry_open_s=10**6),
@@ -162,10 +163,8 @@ class Protocol:
             retry_at=None if run.retry_at is None else PAST,
             entry_opened_at=None if run.entry_opened_at is None else NOW[BUY_TIME],
             stop_seen=None if seen is None else StopSeen(price=LOW, at=PAST),
-            entry=replace(
-                run.entry, attempts=tuple(replace(a, reason="", limit_price=None) for a in run.entry.attempts)
-            ),
-            exit=replace(run.exit, attempts=tuple(replace(a, reason="", limit_price=None) for a in run.exit.attempts)),
+            entry=_plain(run.entry),
+            exit=_plain(run.exit),
         )
         known = self._known.get(run)
         if known is None:
@@ -234,9 +233,11 @@ class Protocol:
             yield from self._worker(s, w)
 
     def _environment(self, s: S) -> Iterator[Step]:
-        if s.time < CLOSE:
-            what = "SELL time; the BUY's grace is over" if s.time == BUY_TIME else "the session closes"
-            yield s._replace(time=s.time + 1), f"clock: {what}", False
+        if s.time == BUY_TIME:
+            yield s._replace(time=SELL_TIME), "clock: SELL time; the BUY's grace is over", False
+        elif s.time == SELL_TIME and not any(order.hidden or order.phase == WIRE for order in s.book):
+            over = tuple(o._replace(phase=OVER) if (o.slot, o.phase) == ("E", RESTS) else o for o in s.book)
+            yield s._replace(time=CLOSE, book=over), "clock: the session closes, and with it a BUY that rests", False
         sql = self.runs[s.sql]
         if not s.wish and sql.state not in FINAL:
             if not self.design.stop_takes_licence and sql.state is State.READY:
@@ -413,18 +414,13 @@ class Protocol:
             taken = replace(taken, exit=taken.exit.with_current(phase=AttemptPhase.LICENSED))
         return taken
 
-    # ------------------------------------------------------------------ the engine at work (`Engine._pump`, keepers, chaser)
+    # ------------------------------------------------------------------ the engine at work
 
     def _works(self, s: S, w: int, name: str) -> Iterator[Step]:
         me = s.workers[w]
         run = self.runs[me.run]
-        if me.run != s.sql:
+        if me.run != s.sql or not me.recovered:
             yield self._saved(s, w), f"{name}: saves the run as {run.state}", False
-        elif not me.recovered:
-            machine = self._machine(w)
-            done = self._with(s, w, me._replace(recovered=True))
-            spool = Spool(same_boot=True)  # `spool.drained`: SQL knows all of it
-            yield self._with_spool(done, machine, spool), f"{name}: recovery is done, the spool is drained", False
         yield from self._news(s, w, name)
         yield from self._chases(s, w, name)
         yield from self._prices(s, w, name)
@@ -432,14 +428,24 @@ class Protocol:
             yield from self._wish(s, w, name)
         tick = Tick(SYMBOL, USUAL, NOW[s.time])
         signal = self._once(("due", me.run, s.time), lambda: (due(run, NOW[s.time], tick, Source.TIMER),))[0]
-        if signal is not None:
+        has_news = any(
+            order.phase != WIRE and not order.hidden and self._is_news(me.run, order, s.time) for order in s.book
+        )
+        if signal is not None and not (signal.event is Event.SESSION_CLOSED and has_news):  # `Keepers._keep_orders`
             yield from self._handle(s, w, name, signal, f"{name}: {signal.event} is due")
 
     def _saved(self, s: S, w: int) -> S:
         """`Records.save`, fenced: whoever has the lease has the newest fence."""
         run, stored = self.runs[s.workers[w].run], self.runs[s.sql]
         check_entry_move(run, stored.entry.phase)
-        return s._replace(sql=s.workers[w].run)
+        me = s.workers[w]
+        s = s._replace(sql=me.run)
+        if s.wish == 1 and self._obeyed(run):  # `Keepers._obey`: taken off the list when what it changed is saved
+            s = s._replace(wish=2)
+        if me.recovered:
+            return s
+        done = self._with(s, w, me._replace(recovered=True))
+        return self._with_spool(done, self._machine(w), Spool())  # `spool.drained`: SQL knows all of it
 
     def _news(self, s: S, w: int, name: str) -> Iterator[Step]:
         """What the broker's book shows of our orders: pushed, polled or looked up."""
@@ -457,6 +463,11 @@ class Protocol:
                 yield heard, text, False
             else:
                 yield from self._handle(heard, w, name, signal, text)
+
+    def _is_news(self, number: int, order: Order, time: int) -> bool:
+        key = ("hear", number, order, time)
+        run, _ = self._once(key, lambda: self._heard(number, order, time))
+        return bool(run != number)
 
     def _heard(self, number: int, order: Order, time: int) -> tuple[int, Signal | None]:
         run, signal = hear(self.runs[number], self._report(order), NOW[time])
@@ -488,15 +499,17 @@ class Protocol:
         yield from self._handle(shown, w, name, signal, f"{name}: a price at the stop-loss")
 
     def _wish(self, s: S, w: int, name: str) -> Iterator[Step]:
-        """`Keepers._obey`: taken off the list only when what it changed is saved."""
+        """The wish is handed to its run."""
         me = s.workers[w]
-        run = self.runs[me.run]
-        signal = Signal(event=Event.STOP, at=NOW[s.time], source=Source.WISH)
-        obeyed = run.wish is not None or run.state in FINAL or run.state is State.STOP_PENDING
-        if not obeyed:
+        if not self._obeyed(self.runs[me.run]):
+            signal = Signal(event=Event.STOP, at=NOW[s.time], source=Source.WISH)
             yield from self._handle(s, w, name, signal, f"{name}: obeys STOP")
         elif me.run == s.sql:
             yield s._replace(wish=2), f"{name}: takes STOP off the list", False
+
+    @staticmethod
+    def _obeyed(run: Run) -> bool:
+        return run.wish is not None or run.state in FINAL or run.state is State.STOP_PENDING
 
     # ------------------------------------------------------------------ one signal (`Engine._handle`, `_carry_out`)
 
@@ -528,7 +541,8 @@ class Protocol:
             if Effect.UPGRADE_EXIT in effects and decision.run.retry_at is not None:
                 yield s, text, False
             else:
-                yield from self._send(s._replace(claimed=True), w, X, text)
+                claimed = s._replace(claimed=not self.design.redis_proves_nothing)
+                yield from self._send(claimed, w, X, text)
         elif Effect.CANCEL_ENTRY in effects:
             yield from self._cancel_entry(s, w, name, text)
         else:
@@ -580,6 +594,8 @@ class Protocol:
             return
         if slot is E and s.workers[w].run != s.sql and s.owner == w + 1:
             s = s._replace(sql=s.workers[w].run)  # a further BUY waits until SQL has it
+        if slot is X and self.design.machines == 1 and self.design.exit_licence_first and s.owner == w + 1:
+            s = s._replace(sql=s.workers[w].run)  # `Engine._licence_soon_in_sql`
         if slot is X and self.design.machines == 2:
             current = stored.exit.current
             has_it = current is not None and current.number >= attempt.number and stored.exit.stamp == self._stamp(s, w)
@@ -606,7 +622,7 @@ class Protocol:
         machine = self._machine(w)
         spool = s.spools[machine]
         if self.design.send_mark:
-            mark = (slot.value[1].upper() if False else ("E" if slot is E else "X"), attempt.number, int(attempt.qty))
+            mark = ("E" if slot is E else "X", attempt.number, int(attempt.qty))
             spool = spool._replace(marks=tuple(sorted({*spool.marks, mark})))
         marked = self._with_spool(self._with(s, w, me._replace(pc=MARKED_E if slot is E else MARKED_X)), machine, spool)
         yield marked, f"{name}: marks {what} {attempt.number}", False
@@ -621,7 +637,7 @@ class Protocol:
         """`Engine._objection`, and the deadline of `Gateway.send`."""
         if s.time != BUY_TIME:
             return "the grace is over"
-        if run.wish is not None or (s.wish == 1 and False):
+        if run.wish is not None:
             return "stopping was asked for"
         if stop_hit(run, None) is not None:
             return "the stop-loss was seen"
@@ -682,7 +698,8 @@ class Protocol:
                             book = tuple(sorted((*s.book[:place], order._replace(phase=OVER), *s.book[place + 1 :])))
                             what = f"{name}: cancels the rest of {letter}{attempt.number}, confirmed"
                             yield s._replace(book=book), what, False
-                    if slot is X and not attempt.cancel_asked and attempt.number < ATTEMPTS and s.time < CLOSE:
+                    rests = slot is X and any(order.filled for _, order in mine)
+                    if rests and not attempt.cancel_asked and attempt.number < ATTEMPTS and s.time < CLOSE:
                         asked = replace(run, exit=run.exit.with_current(cancel_asked=True))
                         yield self._with_run(s, w, asked), f"{name}: the SELL rests, it is to be replaced", False
 
@@ -699,7 +716,7 @@ class Protocol:
             yield from self._handle(s, w, name, signal, what)
         elif run.state is State.RUNNING:
             return
-        elif net(s) >= run.remaining_qty:
+        elif held(s) >= run.remaining_qty:
             yield from self._handle(s, w, name, signal, f"{what}, the position covers it")
         elif run.exit.phase is not SlotPhase.WATCH:
             watched = self._with_run(s, w, replace(run, exit=replace(run.exit, phase=SlotPhase.WATCH)))
@@ -743,6 +760,10 @@ class Protocol:
         return None
 
 
+def _plain(slot: Slot) -> Slot:
+    return replace(slot, attempts=tuple(replace(a, reason="", limit_price=None) for a in slot.attempts))
+
+
 def order_id(slot: str, number: int) -> ClientOrderId:
     return client_order_id(KEY, E if slot == "E" else X, number)
 
@@ -750,8 +771,3 @@ def order_id(slot: str, number: int) -> ClientOrderId:
 def held(s: S) -> int:
     """What the broker truly holds for us."""
     return sum(order.filled if order.slot == "E" else -order.filled for order in s.book)
-
-
-net = held
-
-_ = timedelta

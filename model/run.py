@@ -52,13 +52,9 @@ def _options(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--design", choices=DESIGNS, default="rules", metavar="NAME", help=", ".join(DESIGNS))
     parser.add_argument("--all", action="store_true", help="every design; the broken ones must be caught")
     parser.add_argument("--faults", type=int, help="how many faults may happen; default: the design's own")
-    parser.add_argument(
-        "--machines", type=int, choices=(1, 2), help="1: one file lock and one spool; 2: a lease in SQL"
-    )
+    parser.add_argument("--machines", type=int, choices=(1, 2), help="1: a file lock and one spool; 2: a lease in SQL")
     parser.add_argument("--only", default="", metavar="S2", help="look for this promise alone")
-    parser.add_argument(
-        "--safety", action="store_true", help="do not ask whether every state has a way out: less memory"
-    )
+    parser.add_argument("--safety", action="store_true", help="do not ask for a way out of every state: less memory")
     parser.add_argument("--at-most", type=int, help="give up after so many states")
     parser.add_argument("--json", type=Path, help="write the counts here too")
     return parser.parse_args(argv)

@@ -27,7 +27,7 @@ from squareoff.core.ownership import Key, Ownership, key_of
 from squareoff.core.plausible import ANY_PRICE, PriceLimits
 from squareoff.core.run import Decision, Run, StopSeen, advance, nothing_bought, slot_of, with_time_moved, with_wish
 from squareoff.core.strategy import Plan
-from squareoff.core.triggers import due, is_fresh, stop_hit
+from squareoff.core.triggers import due, is_fresh, stop_hit, watched_until
 from squareoff.core.types import (
     ZERO,
     AccountId,
@@ -248,11 +248,16 @@ class Engine:
             self._saved_version[run.plan.run_id] = run.version
             if run.exit.stamp == self.stamp:
                 self._saved_exits[run.plan.run_id] = len(run.exit.attempts)
-        if run.entry.filled_qty > 0:  # when it filled is not known here: no reading before now may close it
-            self.ownership.taken_on(run, self._clock.monotonic_s())
+        if run.entry.filled_qty > 0:
+            self.ownership.taken_on(run, self._clock.monotonic_s() - self._age_s(run))
         if _is_unexplained(run):
             self._unexplained.add(run.plan.run_id)
         self.put(run)
+
+    def _age_s(self, run: Run) -> float:
+        """For how long the last fill of `run` is known to be over, by the broker's clock and ours."""
+        fills = [at for at in (run.entry.last_fill_at, run.exit.last_fill_at) if at is not None]
+        return max((self._clock.now() - max(fills) - CLOCKS_DIFFER).total_seconds(), 0.0) if fills else 0.0
 
     async def save_all(self) -> None:
         """Write every snapshot that SQL does not have yet."""
@@ -686,10 +691,22 @@ class Engine:
             if not await self._has_licence_in_sql(run_id, attempt):
                 self._try_again(run_id, LOOK_AGAIN_S)
                 return
-        elif attempt.number > 1:
-            # with SQL down the send mark is the licence: getting out does not wait
-            await self._update(run_id)
+        else:
+            await self._licence_soon_in_sql(run_id, attempt)
         await self._send(run_id, SlotName.EXIT, attempt, cause=signal.event, not_after=None)
+
+    async def _licence_soon_in_sql(self, run_id: RunId, attempt: Attempt) -> None:
+        """It is there since the position was opened, but for a stop-loss right after the BUY or for a further try: then
+        it is waited for, but not for long. With SQL down the send mark is the licence, until the machine loses its
+        power: an exit of which SQL knows nothing would be sent again."""
+        if self._saved_exits.get(run_id, 0) < attempt.number:
+            await asyncio.wait({self._spawn(self._save_now(run_id))}, timeout=SAVE_WAIT_OUT_S)
+
+    async def _save_now(self, run_id: RunId) -> None:
+        try:
+            await self._saved(run_id)
+        except FenceLost as error:
+            self.halt(str(error))
 
     async def _has_licence_in_sql(self, run_id: RunId, attempt: Attempt) -> bool:
         """Under our own stamp, so that whoever takes the account counts it as perhaps sent."""
@@ -800,7 +817,7 @@ class Engine:
     async def _watch_late(self, run_id: RunId, _: Signal) -> None:
         run = self.board.runs[run_id]
         if run.entry.phase is SlotPhase.WATCH:
-            until = run.plan.closes_at
+            until = watched_until(run)
             self.say(JournalKind.NOTE, "a late order will be cancelled, a late fill sold", run, until=until.isoformat())
 
     async def _rescue(self, run_id: RunId, _: Signal) -> None:

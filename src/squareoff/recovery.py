@@ -14,15 +14,16 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Sequence, Sized
+from collections.abc import Mapping, Sequence, Sized
 from datetime import datetime
+from decimal import Decimal
 from typing import Protocol
 
 from squareoff.core.board import Board
 from squareoff.core.machine import EXIT_OPEN, FINAL, State
 from squareoff.core.orders import OPEN_LICENCE, Attempt, AttemptPhase, Slot, SlotPhase, Stamp, client_order_id
 from squareoff.core.run import Run, StopSeen
-from squareoff.core.types import ZERO, AccountId, ClientOrderId, OrderReport, RunId, SlotName
+from squareoff.core.types import ZERO, AccountId, ClientOrderId, OrderReport, Product, RunId, SlotName, Symbol
 from squareoff.core.values import replace
 from squareoff.errors import BrokerUnavailable, RecordsUnavailable, StoreUnavailable
 from squareoff.ports import (
@@ -53,6 +54,9 @@ class Recovering(Storyteller, Protocol):
     def wake(self, run_id: RunId) -> None: ...
     def warn(self, what: str, headline: str, text: str, run: Run | None = None) -> None: ...
     def on_report(self, report: OrderReport) -> None: ...
+    def on_positions(
+        self, positions: Mapping[tuple[Symbol, Product], Decimal], *, asked_at_s: float | None = None
+    ) -> None: ...
     async def settled(self, run_id: RunId) -> None: ...
     async def save_all(self) -> None: ...
     async def show_what_moved(self, rebuilt: Sequence[Run]) -> None: ...
@@ -60,6 +64,8 @@ class Recovering(Storyteller, Protocol):
 
 RESTAMP_WAIT_S = 1.0
 """A proven position is guarded within two seconds, whatever SQL does."""
+POSITIONS_WAIT_S = 0.5
+"""A proven position is guarded within two seconds, whatever the broker does."""
 ASK_AGAIN_S = 1.0
 """Pause after the broker did not answer during recovery."""
 
@@ -191,14 +197,19 @@ async def recover(
             as_saved[run.state] += 1
         else:
             engine.say(JournalKind.RECOVERY, _found(run), run, state=run.state, exposure=run.exposure)
-        if run.state in (State.BOUGHT, *EXIT_OPEN) and not licences_first:
-            engine.wake(run.plan.run_id)  # protected now; the rest of recovery goes on beside it
+    if not licences_first:
+        await _read_positions(engine, broker, clock, taken)
+        for run in taken:
+            if run.state in (State.BOUGHT, *EXIT_OPEN):
+                engine.wake(run.plan.run_id)  # protected now; the rest of recovery goes on beside it
     _tell_who_must_wait(engine, taken, broker.facts.quarantine_s)
     if as_saved:  # ten thousand lines that say nothing new would keep everybody waiting
         found = ", ".join(f"{count} {state}" for state, count in sorted(as_saved.items()))
         engine.say(JournalKind.RECOVERY, f"found as they were saved, no order of them open: {found}")
     while licences_first and not await _all_saved(engine, journal):
         await clock.sleep(ASK_AGAIN_S)
+    if licences_first:
+        await _read_positions(engine, broker, clock, taken)
     await _ask_broker(engine, broker, clock, taken)
     await _restore_redis(account, engine, runtime)
     for run in taken:
@@ -298,6 +309,22 @@ def _tell_who_must_wait(engine: Recovering, runs: Sequence[Run], quarantine_s: f
 
 def _may_have_sold(run: Run) -> bool:
     return run.exit.current is not None and run.exit.current.phase is AttemptPhase.UNKNOWN
+
+
+async def _read_positions(engine: Recovering, broker: Broker, clock: Clock, runs: Sequence[Run]) -> None:
+    """What an earlier worker knew of sales by hand died with it: no exit leaves before the broker's position was asked
+    for, unless it takes too long to answer."""
+    if not any(run.remaining_qty > 0 for run in runs):
+        return
+    asked_s = clock.monotonic_s()
+    try:
+        async with asyncio.timeout(POSITIONS_WAIT_S):
+            positions = await broker.positions()
+    except (BrokerUnavailable, TimeoutError) as error:
+        text = f"the broker did not tell its positions, exits go on without them: {error or 'no answer'}"
+        engine.say(JournalKind.RECOVERY, text)
+        return
+    engine.on_positions({(p.symbol, p.product): p.net_qty for p in positions}, asked_at_s=asked_s)
 
 
 async def _ask_broker(engine: Recovering, broker: Broker, clock: Clock, runs: list[Run]) -> None:

@@ -51,7 +51,7 @@ from squareoff.core.events import Cause, Event, Signal, Source
 from squareoff.core.machine import EXIT_OPEN, FINAL, Effect, State
 from squareoff.core.orders import MAX_TRIES, RESCUE_EVERY_S, AttemptPhase, SlotPhase
 from squareoff.core.run import Run, absorb, advance, nothing_bought, slot_of
-from squareoff.core.triggers import due
+from squareoff.core.triggers import due, watched_until
 from squareoff.core.types import ZERO, Exposure, OrderStatus, SlotName
 
 E, S, X = Event, State, Effect
@@ -573,8 +573,9 @@ def test_news_of_an_order_before_there_is_one_is_impossible() -> None:
 def test_a_buy_never_heard_of_is_watched_until_the_session_ends_and_then_it_is_over() -> None:
     run = failed_unknown()
     assert (run.exposure, run.is_closed, run.cause) == (Exposure.UNKNOWN, False, Cause.OUTCOME_UNKNOWN)
-    assert due(run, CLOSES_AT - timedelta(microseconds=1), None) is None
-    closed = due(run, CLOSES_AT, None)
+    until = watched_until(run)
+    assert due(run, until - timedelta(microseconds=1), None) is None
+    closed = due(run, until, None)
     assert closed is not None
     decision = advance(run, closed)
     assert (decision.run.state, decision.effects) == (S.STOPPED, (X.ARCHIVE,))

@@ -362,7 +362,16 @@ def test_a_sell_that_was_licensed_and_never_left_is_due_until_it_is_sent(make: o
 # ------------------------------------------------------------------ after the end
 
 
-@pytest.mark.parametrize("make", [sold, exited_by_sl, failed, failed_unknown])
+def test_a_buy_that_was_never_heard_of_is_looked_for_until_half_a_minute_after_the_close() -> None:
+    """Found by `make model`: it may show itself in the last moment, and must be read before it is forgotten."""
+    run, until = failed_unknown(), CLOSES_AT + seconds(30)
+    assert due_event(run, CLOSES_AT) is None
+    assert due_event(run, until - MICROSECOND) is None
+    assert due_event(run, until) is E.SESSION_CLOSED
+    assert until in timers(run)
+
+
+@pytest.mark.parametrize("make", [sold, exited_by_sl, failed])
 def test_the_close_of_the_session_is_due_for_what_is_over(make: object) -> None:
     run: Run = make()  # type: ignore[operator]
     assert due_event(run, CLOSES_AT - MICROSECOND) is None

@@ -7,6 +7,7 @@ from decimal import Decimal
 
 import pytest
 
+from squareoff.adapters.memory.spool import SpoolStore
 from squareoff.core.events import Event
 from squareoff.core.types import Side, Tick
 from tests.engine.world import INFY, Kind, Mischief, at, percent_stop, plan
@@ -428,3 +429,24 @@ def test_a_worker_that_lost_the_account_sends_nothing_any_more(begin):
     assert world.placed("X") == []
     assert old.engine.halted
     assert any("lost the account" in text for text in world.urgent())
+
+
+def test_a_stop_loss_in_the_moment_of_the_buy_is_not_sold_again_after_the_machine_lost_its_power(begin):
+    """Found by `make model`: the exit left before SQL had its licence, and with the spool its mark was gone."""
+    world = begin(plan())
+    world.go("09:20:00", every_s=0.5)
+    world.silently(0.06)
+    world.sql_hangs_s = 0.05
+    world.tick()
+    assert world.run().state == "bought"
+    world.tick("1539")
+    while not world.placed("X"):
+        world.silently(0.01)
+    world.crash()
+    world.here.spool = SpoolStore()
+    world.sql_hangs_s = 0
+    world.tick("1538")
+    world.boot_up(reboot=True)
+    world.go(60)
+    assert len(world.placed("X")) == 1
+    assert world.run().outcome == "exited_by_sl"

@@ -235,3 +235,16 @@ def test_an_exit_lost_waits_for_a_position_that_knows_the_latest_fills(begin):
     world.tick("1539")
     world.go(30)
     assert (world.run(7).outcome, world.run(8).state) == ("exited_by_sl", "bought")
+
+
+def test_what_was_sold_by_hand_is_not_sold_again_by_a_worker_that_has_just_been_started(begin):
+    """Found by the simulator: what the earlier worker knew of the position died with it."""
+    world = begin(bought=True)
+    world.user_sells(20)
+    world.go(5)
+    world.crash()
+    world.tick("1539")
+    world.boot_up()
+    world.go(10)
+    assert world.traded(Side.SELL) == 30
+    assert world.net == 0

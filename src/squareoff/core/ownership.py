@@ -50,8 +50,9 @@ class Ownership:
             self._gone[key] = max(self._gone.get(key, ZERO) - qty, ZERO)
 
     def taken_on(self, run: Run, at_s: float) -> None:
-        """A run with fills came onto the board; when it filled is not known here."""
-        self._last_fill_s[key_of(run)] = at_s
+        """A run with fills came onto the board; the last of them was at `at_s` at the latest."""
+        key = key_of(run)
+        self._last_fill_s[key] = max(at_s, self._last_fill_s.get(key, at_s))
 
     def explained(self, run: Run, qty: Decimal) -> None:
         """`qty` of what was not there is known now to have been sold by other hands."""

@@ -18,7 +18,7 @@ from squareoff.core.machine import EXIT_OPEN, State
 from squareoff.core.orders import SlotPhase
 from squareoff.core.run import Run
 from squareoff.core.strategy import StopLossKind
-from squareoff.core.triggers import MICROSECOND, entry_open_until, timers
+from squareoff.core.triggers import MICROSECOND, entry_open_until, timers, watched_until
 from squareoff.core.types import Exposure, Product, StrategyId, Symbol, Tick
 
 
@@ -353,6 +353,7 @@ def named_timers(run: Run) -> dict[str, int]:
         plan.buy_until + MICROSECOND: "buy_until",
         entry_open_until(run): "entry_until",
         plan.closes_at: "close",
+        watched_until(run): "watch_until",
         run.retry_at: "retry",
         plan.sell_at: "sell",
     }

@@ -17,6 +17,9 @@ from squareoff.core.run import Run, nothing_bought
 from squareoff.core.types import Tick
 
 MICROSECOND = timedelta(microseconds=1)
+WATCH_ENDS_AFTER = timedelta(seconds=30)
+"""So long after the close a BUY that was never heard of is still looked for: one that showed itself in the last moment
+must be read before it is forgotten."""
 
 
 def due(
@@ -148,7 +151,7 @@ def _late_due(run: Run, now: datetime, last: Tick | None, source: Source) -> Sig
     archivable = run.state is not State.STOPPED and run.is_closed
     if archivable and run.wish is not None:
         return Signal(event=run.wish, at=now, source=source)
-    if now >= run.plan.closes_at and (archivable or _watch_can_end(run)):
+    if (archivable and now >= run.plan.closes_at) or _watch_can_end(run, now):
         return Signal(event=Event.SESSION_CLOSED, at=now, source=source)
     return None
 
@@ -161,10 +164,14 @@ _DUE: dict[State, Callable[[Run, datetime, Tick | None, Source], Signal | None]]
 }
 
 
-def _watch_can_end(run: Run) -> bool:
+def watched_until(run: Run) -> datetime:
+    return run.plan.closes_at + WATCH_ENDS_AFTER
+
+
+def _watch_can_end(run: Run, now: datetime) -> bool:
     """An entry that was never heard of ends with the session; one that is known to rest at the broker does not."""
     known = any(a.phase is AttemptPhase.OPEN for a in run.entry.attempts)
-    return run.entry.phase is SlotPhase.WATCH and not known
+    return run.entry.phase is SlotPhase.WATCH and not known and now >= watched_until(run)
 
 
 def _exit_retry_due(run: Run, now: datetime, source: Source) -> Signal | None:
@@ -209,6 +216,8 @@ def timers(run: Run) -> tuple[datetime, ...]:
         times = [plan.closes_at]
     else:
         times = []
+    if run.entry.phase is SlotPhase.WATCH:
+        times.append(watched_until(run))
     if run.retry_at is not None:
         times.append(run.retry_at)
     return tuple(times)

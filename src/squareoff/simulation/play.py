@@ -108,6 +108,8 @@ class _Day(World):
         self.wires: list[Trouble] = []
         self.lost_spool = False
         """A machine lost its power with something in its spool that SQL did not know yet."""
+        self.started_s: list[float] = []
+        """When workers were started."""
         self.sold_outside_s: float | None = None
         """When the user sold by hand."""
         self.late_ticks_s = 0.0
@@ -151,6 +153,7 @@ class _Day(World):
         self.workers[place] = self.process = process
         self.back_s[place] = 0.0
         self.told.append((self.now_s, f"{name} starts"))
+        self.started_s.append(self.now_s)
         process.begin()
 
     def _reach(self, point: str) -> None:

@@ -103,6 +103,8 @@ class Promises:
         day = self._day
         if day.sold_outside_s is None:
             return False
+        if any(day.now_s - started_s < READ_WITHIN_S for started_s in day.started_s):
+            return True  # fills of the last seconds may be younger than the position that was read at the start
         deaf = any(one.what is What.UNANSWERED and one.detail == "positions" for one in day.schedule.troubles)
         return deaf or day.now_s - day.sold_outside_s < READ_WITHIN_S
 
