@@ -16,6 +16,12 @@ class Design:
     what: str = "the design as it is"
     faults: int = 2
     machines: int = 2
+    lots: int = 2
+    """1: nothing fills in part."""
+    with_user: bool = True
+    """Whether somebody may ask for STOP, at any moment."""
+    venue_fails: bool = True
+    """Whether orders may be lost, refused, late or unseen, as faults."""
     enforced: bool = False
     """Whether the venue refuses an order id that it has seen."""
     breaks: str = ""
@@ -68,6 +74,9 @@ DESIGNS: dict[str, Design] = {
             name="no-fence",
             what="nobody looks at the lease before the bytes",
             faults=2,
+            lots=1,
+            with_user=False,
+            venue_fails=False,
             breaks="S2",
             lease_at_the_gate=False,
         ),
@@ -91,6 +100,9 @@ DESIGNS: dict[str, Design] = {
             name="redis-proof",
             what="no claim in Redis is taken as proof that nothing was sent",
             faults=2,
+            lots=1,
+            with_user=False,
+            venue_fails=False,
             breaks="S2",
             redis_proves_nothing=False,
         ),
@@ -98,6 +110,9 @@ DESIGNS: dict[str, Design] = {
             name="no-restamp",
             what="a licence keeps the name of the machine that gave it",
             faults=2,
+            lots=1,
+            with_user=False,
+            venue_fails=False,
             breaks="S2",
             stamps=False,
         ),

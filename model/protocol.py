@@ -49,9 +49,8 @@ from squareoff.core.types import (
 )
 from squareoff.ports import SpoolContents, SpoolLatch, SpoolMark
 
-LOTS = 2
 ATTEMPTS = 2
-"""So many tries a side are followed; what needs more is not looked into further."""
+"""So many tries a side, and one more for each fault: what needs more is not followed."""
 _DAY = datetime(2026, 7, 13, tzinfo=ZoneInfo("Asia/Kolkata"))
 NOW = tuple(_DAY.replace(hour=hour) for hour in (9, 12, 16))
 """BUY time; SELL time, the grace of the BUY long over; after the close, and after the end of the watch."""
@@ -68,7 +67,7 @@ PLAN = Plan(
     name="model",
     symbol=SYMBOL,
     product=Product.MIS,
-    quantity=Decimal(LOTS),
+    quantity=Decimal(1),
     trading_day=_DAY.date(),
     buy_at=NOW[BUY_TIME],
     sell_at=NOW[SELL_TIME],
@@ -146,7 +145,7 @@ class Protocol:
     """All steps of a design. Runs are kept once and known by their number."""
 
     def __init__(self, design: Design) -> None:
-        self.design = design
+        self.design, self._tries = design, ATTEMPTS + design.faults
         self.runs: list[Run] = []
         self._known: dict[Run, int] = {}
         self._memo: dict[Any, Any] = {}
@@ -180,7 +179,7 @@ class Protocol:
         return known
 
     def initial(self) -> S:
-        run = self.number(Run(plan=PLAN, key=KEY, state=State.READY))
+        run = self.number(Run(plan=replace(PLAN, quantity=Decimal(self.design.lots)), key=KEY, state=State.READY))
         return S(
             time=BUY_TIME,
             sql=run,
@@ -239,7 +238,7 @@ class Protocol:
             over = tuple(o._replace(phase=OVER) if (o.slot, o.phase) == ("E", RESTS) else o for o in s.book)
             yield s._replace(time=CLOSE, book=over), "clock: the session closes, and with it a BUY that rests", False
         sql = self.runs[s.sql]
-        if not s.wish and sql.state not in FINAL:
+        if self.design.with_user and not s.wish and sql.state not in FINAL:
             if not self.design.stop_takes_licence and sql.state is State.READY:
                 stopped = self.number(replace(sql, state=State.STOPPED, outcome=State.STOPPED))
                 yield s._replace(sql=stopped, wish=2), "user: STOP, written as stopped", False
@@ -259,7 +258,7 @@ class Protocol:
         def put(*new: Order) -> S:
             return s._replace(book=tuple(sorted((*s.book[:place], *new, *s.book[place + 1 :]))))
 
-        may_fail = s.faults < self.design.faults
+        may_fail = s.faults < self.design.faults and self.design.venue_fails
         if order.phase == WIRE:
             is_known = any(
                 other.slot == order.slot and other.phase not in (WIRE, NO) and self._id(other) == self._id(order)
@@ -530,7 +529,7 @@ class Protocol:
             if signal.event is Event.BUY:
                 if me.recovered:
                     yield self._with(s, w, me._replace(pc=LICENCE)), f"{name}: BUY is due and allowed", False
-            elif len(decision.run.entry.attempts) <= ATTEMPTS:
+            elif len(decision.run.entry.attempts) <= self._tries:
                 yield from self._send(self._with_run(s, w, decision.run), w, E, text)
             return
         if Effect.VOID_ENTRY in effects:
@@ -589,7 +588,7 @@ class Protocol:
         """`Engine._send_entry` and `_send_exit` up to the gate."""
         run, stored = self.runs[s.workers[w].run], self.runs[s.sql]
         attempt = run.slot(slot).current
-        if attempt is None or attempt.phase is not AttemptPhase.LICENSED or attempt.number > ATTEMPTS:
+        if attempt is None or attempt.phase is not AttemptPhase.LICENSED or attempt.number > self._tries:
             yield s, text, False
             return
         if slot is E and s.workers[w].run != s.sql and s.owner == w + 1:
@@ -739,8 +738,8 @@ class Protocol:
         """The promise that this state breaks, and how; None: none."""
         entries = [order for order in s.book if order.slot == "E" and order.filled]
         bought = sum(order.filled for order in entries)
-        if len(entries) > 1 or bought > LOTS:
-            return f"S1: double BUY, {bought} lots of {LOTS} wanted"
+        if len(entries) > 1 or bought > self.design.lots:
+            return f"S1: double BUY, {bought} lots of {self.design.lots} wanted"
         if held(s) < 0:
             return f"S2: double SELL, {bought - held(s)} lots sold of {bought}"
         known = [("SQL", s.sql)]

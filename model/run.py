@@ -20,10 +20,14 @@ from typing import Any
 
 from model.designs import DESIGNS, RULES, Design
 from model.explore import Explored, explore
-from model.protocol import ATTEMPTS, LOTS, Protocol
+from model.protocol import ATTEMPTS, Protocol
 
-BOUNDS = ((2, 1), (2, 2))
-"""Faults and machines at which the design as it is is looked at whole."""
+BOUNDS = tuple(
+    replace(RULES, machines=machines, faults=faults, lots=lots, with_user=with_user)
+    for machines in (1, 2)
+    for faults, lots, with_user in ((1, 2, True), (2, 1, False))
+)
+"""At which the design as it is is looked at whole."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -31,11 +35,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     if options.all:
         return _all(options)
     design = DESIGNS[options.design]
-    bounds = BOUNDS if design is RULES and options.faults is None and options.machines is None else (None,)
+    is_plain = design is RULES and options.faults is None and options.machines is None
     worst = 0
     rows = []
-    for bound in bounds:
-        chosen = _bounded(design, options) if bound is None else replace(design, faults=bound[0], machines=bound[1])
+    for chosen in BOUNDS if is_plain else (_bounded(design, options),):
         found = _look(chosen, options)
         rows.append(_row(chosen, found))
         _tell(chosen, found, with_story=True)
@@ -53,6 +56,8 @@ def _options(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--all", action="store_true", help="every design; the broken ones must be caught")
     parser.add_argument("--faults", type=int, help="how many faults may happen; default: the design's own")
     parser.add_argument("--machines", type=int, choices=(1, 2), help="1: a file lock and one spool; 2: a lease in SQL")
+    parser.add_argument("--lots", type=int, choices=(1, 2), help="1: nothing fills in part")
+    parser.add_argument("--no-user", action="store_true", help="nobody asks for STOP")
     parser.add_argument("--only", default="", metavar="S2", help="look for this promise alone")
     parser.add_argument("--safety", action="store_true", help="do not ask for a way out of every state: less memory")
     parser.add_argument("--at-most", type=int, help="give up after so many states")
@@ -62,7 +67,9 @@ def _options(argv: Sequence[str] | None) -> argparse.Namespace:
 
 def _bounded(design: Design, options: argparse.Namespace) -> Design:
     faults = design.faults if options.faults is None else options.faults
-    return replace(design, faults=faults, machines=options.machines or design.machines)
+    lots = options.lots or design.lots
+    with_user = design.with_user and not options.no_user
+    return replace(design, faults=faults, machines=options.machines or design.machines, lots=lots, with_user=with_user)
 
 
 def _look(design: Design, options: argparse.Namespace, only: str = "") -> Explored:
@@ -98,18 +105,24 @@ def _row(design: Design, found: Explored) -> dict[str, Any]:
 
 
 def _tell(design: Design, found: Explored, *, with_story: bool) -> None:
-    where = f"{design.name}: {design.faults} faults, {design.machines} machine{'s' if design.machines > 1 else ''}"
+    bounds = ((design.machines, "machine"), (design.faults, "fault"), (design.lots, "lot"))
+    where = f"{design.name}: " + ", ".join(_many(count, word) for count, word in bounds)
+    where += "" if design.with_user else ", no STOP"
     if found.broken is not None:
         what = f"{found.broken}; {len(found.story)} steps, {found.faults} faults"
     elif found.is_whole:
         what = "every promise kept" + ("" if found.stuck is None else ", and from every state a way to a closed run")
     else:
         what = "no promise broken so far, NOT WHOLE"
-    print(f"{where:<42} {found.states:>9} states {found.seconds:7.1f} s  {what}", flush=True)
+    print(f"{where:<58} {found.states:>9} states {found.seconds:7.1f} s  {what}", flush=True)
     if with_story and found.broken is not None:
-        print(f"({design.what}; {LOTS} lots, up to {ATTEMPTS} tries a side)")
+        print(f"({design.what}; {design.lots} lots, up to {ATTEMPTS + design.faults} tries a side)")
         print("\n".join(found.story))
         print(f"    BROKEN: {found.broken}")
+
+
+def _many(count: int, word: str) -> str:
+    return f"{count} {word}{'' if count == 1 else 's'}"
 
 
 def _all(options: argparse.Namespace) -> int:

@@ -52,7 +52,7 @@ def test_a_death_after_the_mark_is_resolved_and_never_sent_again(begin):  # faul
     world.go("09:21:00")
     assert world.placed() == []
     assert (world.run().state, world.run().cause, world.run().exposure) == ("failed", "outcome_unknown", "unknown")
-    world.go("09:45:05")
+    world.go("09:45:35")
     assert (world.run().outcome, world.run().exposure) == ("failed", "flat")
 
 

@@ -42,7 +42,7 @@ def test_an_order_not_placed_without_an_answer_is_given_up_after_the_quarantine_
     world.go("09:20:50")
     assert (world.run().state, world.run().cause, world.run().exposure) == ("failed", "outcome_unknown", "unknown")
     assert [what for _, what in world.venue.submits] == ["E01"]
-    world.go("09:45:05")
+    world.go("09:45:35")
     assert (world.run().outcome, world.run().exposure) == ("failed", "flat")
 
 

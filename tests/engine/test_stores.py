@@ -192,7 +192,7 @@ def test_at_the_close_final_runs_are_archived_and_keep_what_they_came_to(begin):
     assert view.runtimes == {}
 
 
-def test_a_disk_that_hangs_while_the_position_is_saved_keeps_no_stop_waiting(begin):
+def test_a_disk_that_hangs_while_the_position_is_saved_keeps_a_stop_waiting_for_a_tenth_of_a_second(begin):
     world = begin(plan())
     world.go("09:20:00", every_s=0.5)
     world.silently(0.01)
@@ -200,7 +200,7 @@ def test_a_disk_that_hangs_while_the_position_is_saved_keeps_no_stop_waiting(beg
     world.go(3, every_s=0.5)
     assert world.run().state == "bought"
     world.tick("1539")
-    world.silently(0.1)
+    world.silently(0.15)
     assert len(world.placed("X")) == 1
     world.go(3)
     assert world.run().outcome == "exited_by_sl"

@@ -70,7 +70,7 @@ def test_stop_while_the_buy_is_unknown_and_never_placed_ends_failed_and_is_watch
     world.go(20)
     assert world.run().outcome in ("failed", "stopped")
     assert world.run().exposure == "unknown"
-    world.go("09:45:05")
+    world.go("09:45:35")
     assert world.run().exposure == "flat"
 
 
