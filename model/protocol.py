@@ -625,7 +625,7 @@ class Protocol:
             spool = spool._replace(marks=tuple(sorted({*spool.marks, mark})))
         marked = self._with_spool(self._with(s, w, me._replace(pc=MARKED_E if slot is E else MARKED_X)), machine, spool)
         yield marked, f"{name}: marks {what} {attempt.number}", False
-        if s.faults < self.design.faults:
+        if s.faults < self.design.faults and self.design.venue_fails:
             refused = self._judged(
                 s, w, name, slot, NotSent("refused"), f"FAULT {name}: no connection, {what} never left"
             )
