@@ -388,6 +388,9 @@ class Protocol:
         )
         if self.design.machines == 2:  # `licences_first`: that they are ours is in SQL before anything is sent
             s = s._replace(sql=run)
+            taken = self.runs[run]
+            if taken.stop_seen is None and taken.lowest_price is None:
+                s = s._replace(seen=False)  # the spool of the other machine has it: docs/safety.md, S3
         return self._with_run(s, w, run)
 
     def _taken_over(self, run: Run, spool: Spool, stamp: Stamp, now: datetime, claimed: bool) -> Run:
