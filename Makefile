@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help demo test lint docs bench faults sim clean
+.PHONY: help demo test lint docs bench faults sim model clean
 .DEFAULT_GOAL := help
 
 help:
@@ -11,6 +11,7 @@ help:
 	@echo "make test   lint, types, generated pages, all tests"
 	@echo "make faults everything we know that can go wrong, with real processes (FAULTS=--help)"
 	@echo "make sim    days drawn from seeds, with trouble at every await, every promise checked (SIM=--help)"
+	@echo "make model  every state of the order protocol, over the rules that ship (DESIGN=lock-only, MODEL=--help)"
 	@echo "make bench  speed and size, as ratios to floors of the same run"
 	@echo "make docs   write the generated pages again"
 
@@ -47,6 +48,9 @@ bench: $(VENV)/.bench
 
 faults: $(VENV)/.tools
 	$(BIN)/python -m faults.run $(FAULTS)
+
+model: $(VENV)/.tools
+	$(BIN)/python -m model.run $(if $(DESIGN),--design $(DESIGN)) $(MODEL)
 
 sim: $(VENV)/.tools
 	$(BIN)/python -m squareoff.simulation --kept tests/simulation/kept.txt $(SIM)

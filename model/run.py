@@ -39,7 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     worst = 0
     rows = []
     for chosen in BOUNDS if is_plain else (_bounded(design, options),):
-        found = _look(chosen, options)
+        found = _look(chosen, options, only=design.breaks)
         rows.append(_row(chosen, found))
         _tell(chosen, found, with_story=True)
         worst |= found.broken is not None or not found.is_whole

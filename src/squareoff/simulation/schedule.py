@@ -156,6 +156,14 @@ def _trouble(dice: Random, setting: Setting, plans: tuple[Plan, ...], moments: l
     return dice.choice(kinds)(dice, setting, plans, at_s)
 
 
+_ON_THE_WAY = (
+    "gateway.gate", "gateway.marked", "gateway.written", "broker.submit.before", "broker.submit.after",
+    "spool.mark.after", "spool.latch.after", "records.license_entry.after", "records.save.before",
+    "records.save.after", "records.wish_taken.after", "broker.cancel.after",
+)  # fmt: skip
+"""Where a death or a pause costs most: between a decision and what is known of it."""
+
+
 def _of_a_process(dice: Random, setting: Setting, plans: tuple[Plan, ...], at_s: float) -> Trouble:
     what = dice.choice((What.KILL, What.KILL, What.KILL, What.PAUSE, What.PAUSE, What.RAISE, What.DELAY, What.REBOOT))
     where = dice.choice((Where.DECIDING, Where.DECIDING, Where.DECIDING, Where.ANY, Where.STEP))
@@ -168,6 +176,9 @@ def _of_a_process(dice: Random, setting: Setting, plans: tuple[Plan, ...], at_s:
     }.get(what, dice.choice((0.05, 0.4, 1.0, 2.5)))
     machine = 0 if setting is Setting.ONE else dice.choice((0, 0, 0, 1))
     skip = int(dice.expovariate(0.35))
+    if what in (What.KILL, What.REBOOT, What.PAUSE) and dice.random() < 0.5:
+        where, detail, skip = Where.NAMED, dice.choice(_ON_THE_WAY), dice.choice((0, 0, 0, 1, 2))
+        return Trouble(what=what, at_s=at_s, skip=skip, where=where, detail=detail, seconds=seconds, number=machine)
     return Trouble(what=what, at_s=at_s, skip=skip, where=where, seconds=seconds, number=machine)
 
 
