@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help demo test lint docs bench faults sim model clean
+.PHONY: help demo test lint docs bench faults sim model mutants clean
 .DEFAULT_GOAL := help
 
 help:
@@ -12,6 +12,7 @@ help:
 	@echo "make faults everything we know that can go wrong, with real processes (FAULTS=--help)"
 	@echo "make sim    days drawn from seeds, with trouble at every await, every promise checked (SIM=--help)"
 	@echo "make model  every state of the order protocol, over the rules that ship (DESIGN=lock-only, MODEL=--help)"
+	@echo "make mutants small mistakes in the core: a test must fail for each (MUTANTS=--help)"
 	@echo "make bench  speed and size, as ratios to floors of the same run"
 	@echo "make docs   write the generated pages again"
 
@@ -51,6 +52,9 @@ faults: $(VENV)/.tools
 
 model: $(VENV)/.tools
 	$(BIN)/python -m model.run $(if $(DESIGN),--design $(DESIGN)) $(MODEL)
+
+mutants: $(VENV)/.tools
+	$(BIN)/python tools/mutants.py $(MUTANTS)
 
 sim: $(VENV)/.tools
 	$(BIN)/python -m squareoff.simulation --kept tests/simulation/kept.txt $(SIM)
