@@ -293,6 +293,7 @@ TIMER_MEANING: Mapping[str, str] = {
     "entry_until": "the entry order's life is over",
     "sell": "SELL time",
     "close": "the exchange's session ends",
+    "watch_until": "a BUY that was never heard of is no longer looked for",
     "retry": "the open slot is tried again",
     "check": "the run is looked at again",
 }

@@ -82,8 +82,8 @@ class Promises:
             else:
                 self._sold[key] += qty  # type: ignore[assignment]
                 sold, bought = self._sold[key], self._bought[key]
-                assert sold <= bought, f"S2: double SELL: run {key} sold {sold} of {bought}"
-                is_short = self._net[order.symbol] < 0 and not self._may_not_know_yet()
+                assert sold <= bought or self._was_forgotten(), f"S2: double SELL: run {key} sold {sold} of {bought}"
+                is_short = self._net[order.symbol] < 0 and not (self._may_not_know_yet() or self._was_forgotten())
                 assert not is_short, f"S2: {order.client_order_id} made the account short"
         self._read = len(day.ledger)
 
@@ -98,6 +98,12 @@ class Promises:
                 assert left_at <= until, f"S1: BUY {order.client_order_id} left after its grace"
         self._left = len(day.left)
 
+    def _was_forgotten(self) -> bool:
+        """Hole R4: an exit left by its mark alone while SQL was away, and the machine lost the mark with its power."""
+        troubles = self._day.schedule.troubles
+        sql_was_away = any(one.what in (What.SQL_DOWN, What.RAISE, What.DELAY) for one in troubles)
+        return self._day.lost_spool and sql_was_away and not self._day.schedule.two_machines
+
     def _may_not_know_yet(self) -> bool:
         """Of a sale by hand: hole R1, as long as the position was not read since."""
         day = self._day
@@ -105,7 +111,10 @@ class Promises:
             return False
         if any(day.now_s - started_s < READ_WITHIN_S for started_s in day.started_s):
             return True  # fills of the last seconds may be younger than the position that was read at the start
-        deaf = any(one.what is What.UNANSWERED and one.detail == "positions" for one in day.schedule.troubles)
+        deaf = any(
+            one.what is What.PAUSE or (one.what is What.UNANSWERED and one.detail == "positions")
+            for one in day.schedule.troubles
+        )
         return deaf or day.now_s - day.sold_outside_s < READ_WITHIN_S
 
     def _run_of(self, key: str) -> Run:
@@ -143,7 +152,7 @@ class Promises:
                 if run.stop_seen is not None and not day.schedule.two_machines:
                     self._latched_here.add(run.plan.run_id)
         for run in day.records.runs.values():
-            if run.stop_seen is not None:
+            if run.stop_seen is not None and run.outcome is None:  # else it was found too late, in another spool
                 self._latched.add(run.plan.run_id)
 
     # ------------------------------------------------------------------ at the end
