@@ -38,7 +38,7 @@ KNOWN = ROOT / ".mutants.json"
 LISTED = ROOT / "tests" / "core" / "survivors.txt"
 TIMEOUT_S = 90
 TESTS = {
-    "triggers": ["tests/core/test_triggers.py", "tests/core/test_run.py"],
+    "triggers": ["tests/core/test_triggers.py", "tests/core/test_run.py", "tests/core/test_runtime_view.py"],
     "exits": ["tests/core/test_exits.py"],
     "ownership": ["tests/core", "tests/engine/test_one_symbol.py"],
     "machine": ["tests/core/test_machine.py", "tests/core/test_run.py", "tests/recorded"],

@@ -33,6 +33,7 @@ from samples import (
     seconds,
     sell_pending,
     sent,
+    signal,
     sl_pending,
     sold,
     stop_pending,
@@ -455,3 +456,36 @@ def test_what_is_due_stays_due_until_it_is_acted_upon() -> None:
     assert told is not None
     assert due(sent(advance(run, told).run, SlotName.EXIT), SELL_AT, tick(HIGH)) is None
     assert current(run, SlotName.EXIT).phase is AttemptPhase.LICENSED
+
+
+def test_a_quote_just_asked_for_makes_an_old_price_fresh() -> None:
+    old = tick(HIGH, BUY_AT - seconds(60))
+    assert due(ready(), BUY_AT, old) is None
+    told = due(ready(), BUY_AT, old, as_of=BUY_AT - FRESH)
+    assert told is not None
+    assert told.event is E.BUY
+
+
+def test_a_signal_bears_the_time_it_was_asked_at_and_by_whom_however_often_it_is_asked() -> None:
+    asked = [(SELL_AT, Source.TIMER), (SELL_AT + seconds(1), Source.TIMER), (SELL_AT + seconds(1), Source.ENGINE)]
+    told = [due(bought(), at, tick(HIGH, at), source) for at, source in asked]
+    assert [(one.event, one.at, one.source) for one in told if one is not None] == [(E.SELL, *each) for each in asked]
+
+
+def test_a_single_share_is_bought_watched_and_sold_like_fifty() -> None:
+    one = replace(PLAN, quantity=Decimal(1))
+    filled, news = absorb(running(one), report(running(one), SlotName.ENTRY, OrderStatus.FILLED, fill("1")))
+    assert (news, due_event(filled)) == (E.FILLED, E.FILLED)
+    held = after(filled, E.FILLED)
+    assert (held.state, held.remaining_qty) == (S.BOUGHT, 1)
+    selling = advance(held, signal(E.SELL, SELL_AT)).run
+    assert due_event(selling, SELL_AT) is E.RETRY
+    gone = after(held, E.SAFETY_ABORT)
+    assert due_event(replace(gone, retry_at=None), SELL_AT) is E.RETRY
+
+
+def test_the_end_of_the_watch_is_not_due_for_what_is_held_or_rests_at_the_broker() -> None:
+    late = CLOSES_AT + seconds(60)
+    assert due_event(replace(failed_holding(), retry_at=late + seconds(1)), late) is None
+    resting, _ = absorb(failed_unknown(), report(failed_unknown(), SlotName.ENTRY, OrderStatus.OPEN))
+    assert due_event(resting, late) is None

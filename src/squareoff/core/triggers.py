@@ -178,7 +178,7 @@ def _exit_retry_due(run: Run, now: datetime, source: Source) -> Signal | None:
     """A further try, when its pause is over, or at once when no pause was set: a send or its news was lost."""
     if run.exit.is_live:
         return None
-    if run.retry_at is None and run.remaining_qty > 0:
+    if run.retry_at is None:
         return Signal(event=Event.RETRY, at=now, source=source)
     return _retry_due(run, now, source)
 
@@ -212,7 +212,7 @@ def timers(run: Run) -> tuple[datetime, ...]:
         times = [entry_open_until(run), plan.sell_at]
     elif run.state is State.BOUGHT:
         times = [plan.sell_at, plan.closes_at]
-    elif run.state in EXIT_OPEN or run.state in FINAL - {State.STOPPED} or run.entry.phase is SlotPhase.WATCH:
+    elif run.state in EXIT_OPEN or run.state in FINAL - {State.STOPPED}:
         times = [plan.closes_at]
     else:
         times = []
