@@ -79,12 +79,24 @@ def taken_over(run: Run, contents: SpoolContents, stamp: Stamp, now: datetime) -
     marked = {mark.client_order_id for mark in contents.marks}
     entry = _slot_taken_over(run.entry, marked, contents, stamp)
     exit_slot = _slot_taken_over(_with_marked_exits(run, contents), marked, contents, stamp)
+    if _may_have_forgotten_an_exit(run, exit_slot, stamp):
+        lost = client_order_id(run.key, SlotName.EXIT, 1)
+        first = Attempt(number=1, client_order_id=lost, qty=run.plan.quantity, phase=AttemptPhase.UNKNOWN)
+        exit_slot = replace(exit_slot, phase=SlotPhase.INTENT, attempts=(first,), stamp=stamp)
     changed = replace(run, entry=entry, exit=exit_slot)
     if _may_go_on_at_once(changed):
         changed = replace(changed, retry_at=now)
     if changed == run:
         return run
     return replace(changed, version=run.version + 1)
+
+
+def _may_have_forgotten_an_exit(run: Run, exit_slot: Slot, stamp: Stamp) -> bool:
+    """With SQL down an exit leaves by its send mark alone, and a machine that loses its power may lose that. So after a
+    reboot the first exit of an entry that SQL knows as open counts as perhaps sent: it is looked up before it is."""
+    was_here = run.entry.stamp is not None and run.entry.stamp.machine == stamp.machine
+    rebooted = was_here and run.entry.stamp is not None and run.entry.stamp.boot != stamp.boot
+    return rebooted and run.state is State.RUNNING and bool(run.entry.attempts) and not exit_slot.attempts
 
 
 def _with_marked_exits(run: Run, contents: SpoolContents) -> Slot:

@@ -450,3 +450,34 @@ def test_a_stop_loss_in_the_moment_of_the_buy_is_not_sold_again_after_the_machin
     world.go(60)
     assert len(world.placed("X")) == 1
     assert world.run().outcome == "exited_by_sl"
+
+
+def test_an_exit_that_left_while_sql_was_down_is_not_sent_again_after_the_machine_lost_its_power(begin):
+    """Found by the simulator: nobody remembered it, neither SQL nor the spool."""
+    world = begin(plan())
+    world.go("09:20:00", every_s=0.5)
+    world.silently(0.06)
+    world.sql_down = True
+    world.tick()
+    world.tick("1539")
+    world.go(3, every_s=0.5)
+    assert len(world.placed("X")) == 1
+    world.crash()
+    world.here.spool = SpoolStore()
+    world.sql_down = False
+    world.boot_up(reboot=True)
+    world.go(60)
+    assert len(world.placed("X")) == 1
+    assert (world.run().outcome, world.run().exposure) == ("exited_by_sl", "flat")
+
+
+def test_a_buy_of_before_a_reboot_that_never_filled_leaves_no_exit_to_be_looked_for(begin):
+    world = begin(plan())
+    world.venue.add(Mischief(kind=Kind.NOT_PLACED_NO_ANSWER, slot="E"))
+    world.go("09:20:01", every_s=0.5)
+    world.crash()
+    world.boot_up(reboot=True)
+    world.go("09:45:40")
+    assert (world.run().outcome, world.run().exposure) == ("failed", "flat")
+    assert world.run().is_closed
+    assert world.placed("X") == []

@@ -249,8 +249,8 @@ def _entry_settled(run: Run, signal: Signal) -> Run:
     """The entry is decided. What may still be live of it is watched; what it bought is a position."""
     entry = replace(run.entry, phase=SlotPhase.WATCH if run.entry.is_live else SlotPhase.SETTLED)
     run = replace(run, entry=entry, retry_at=None, entry_cancel_asked=False)
-    if not entry.filled_qty:
-        return run
+    if not entry.filled_qty:  # then no exit left either, also where a reboot made that doubtful
+        return replace(run, exit=run.exit.with_unknown_over())
     run = _exit_licensed(_with_stop_price(run), signal)  # now, so that a stop can leave without waiting for a disk
     low, level = run.lowest_price, run.stop_price
     if run.stop_seen is None and low is not None and level is not None and low <= level:
