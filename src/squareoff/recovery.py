@@ -324,8 +324,8 @@ def _may_have_sold(run: Run) -> bool:
 
 
 async def _read_positions(engine: Recovering, broker: Broker, clock: Clock, runs: Sequence[Run]) -> None:
-    """What an earlier worker knew of sales by hand died with it: no exit leaves before the broker's position was asked
-    for, unless it takes too long to answer."""
+    """What an earlier worker knew of sales by hand died with it: what is due at the start waits until the broker's
+    position was asked for, unless it takes too long to answer. A stop-loss that a tick trips meanwhile does not."""
     if not any(run.remaining_qty > 0 for run in runs):
         return
     asked_s = clock.monotonic_s()
