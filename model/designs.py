@@ -44,6 +44,8 @@ class Design:
     id_per_attempt: bool = True
     exit_licence_first: bool = True
     """On one machine too, SQL has the licence of an exit before it leaves."""
+    reboot_doubts: bool = True
+    """After a reboot the first exit of an open entry counts as perhaps sent."""
     stop_takes_licence: bool = True
     """Who decides that nobody buys takes the licence to buy."""
 
@@ -135,6 +137,7 @@ DESIGNS: dict[str, Design] = {
             venue_fails=False,
             breaks="S2",
             exit_licence_first=False,
+            reboot_doubts=False,
         ),
         Design(
             name="stop-not-latched",

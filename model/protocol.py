@@ -410,6 +410,8 @@ class Protocol:
             taken = replace(
                 taken, entry=replace(taken.entry, stamp=run.entry.stamp), exit=replace(taken.exit, stamp=run.exit.stamp)
             )
+        if not self.design.reboot_doubts and not run.exit.attempts and not spool.marks:
+            taken = replace(taken, exit=run.exit)
         believes_unsent = not self.design.granted_may_be_sent or (not self.design.redis_proves_nothing and not claimed)
         before, after = run.exit.current, taken.exit.current
         if believes_unsent and before is not None and after is not None and before.phase is AttemptPhase.LICENSED:

@@ -36,8 +36,13 @@ def test_a_bad_day_ends_as_it_should(
 @pytest.mark.processes
 @pytest.mark.parametrize("bug", ["blind-retry", "no-send-mark"])
 def test_the_judge_catches_a_mistake_put_in_on_purpose(bug: str, tmp_path_factory: pytest.TempPathFactory) -> None:
-    problems = verdict(BUGS[bug].caught_by[0], tmp_path_factory.mktemp("f"), "--bug", bug)
-    assert any("double" in problem for problem in problems)
+    """Of three days one must show it: on a slow machine the broker's position may be read first, and save the day."""
+    for seed in ("1", "2", "3"):
+        folder = tmp_path_factory.mktemp("f")
+        problems = verdict(BUGS[bug].caught_by[0], folder, "--seed", seed, "--bug", bug)
+        if any("double" in problem for problem in problems):
+            return
+    pytest.fail(f"{bug} was not caught on any of three days")
 
 
 def test_every_seeded_bug_names_scenarios_that_exist() -> None:
