@@ -47,8 +47,8 @@ MODULES = (
     "core/runtime_view.py",
 )
 TESTS = ("tests/core", "tests/engine", "tests/contracts/test_records.py")
-AT_IMPORT = ("tests/core/test_machine.py", "tests/core/test_run.py", "tests/core", "tests/engine")
-"""What is tried on a mutant of a table or a default, in this order."""
+AT_IMPORT = ("test_machine.py", "test_triggers.py", "test_run.py", "test_orders.py", "test_runtime_view.py", "")
+"""What of `tests/core` is tried on a mutant of a table or a default, in this order, after the tests of its module."""
 NO_SERVERS = "not postgresql and not redis"
 KILLED, SURVIVED, TIMEOUT = "killed", "survived", "timeout"
 Result = tuple[str, str]
@@ -204,15 +204,19 @@ def without_dice() -> None:
 
 
 def try_at_import(mutant: Mutant, code: CodeType, budget_s: float) -> Result:
+    own = f"test_{Path(mutant.module).name}"
+    parts = dict.fromkeys(f"tests/core/{part}" for part in (own, *AT_IMPORT))
+
     def work(failed: Callable[[str], None]) -> None:
         sys.meta_path.insert(0, FromSource(mutant.module, code))
         without_dice()
+        plugin = OneFails(failed, 5 * budget_s)  # importing and collecting take their time too
         with tempfile.TemporaryDirectory() as folder:
-            for number, part in enumerate(AT_IMPORT):
-                plugin = OneFails(failed, budget_s)
-                pytest.main([*pytest_arguments(f"{folder}/{number}"), str(ROOT / part)], plugins=[plugin])
+            for number, part in enumerate([*parts, "tests/engine"]):
+                if (ROOT / part).exists():
+                    pytest.main([*pytest_arguments(f"{folder}/{number}"), str(ROOT / part)], plugins=[plugin])
 
-    return in_a_fork(work, timeout_s=60 + 4 * budget_s)
+    return in_a_fork(work, timeout_s=60 + 10 * budget_s)
 
 
 class Collected:
@@ -373,11 +377,11 @@ class Report:
 
 def run(jobs: list[tuple[Mutant, ast.Module]], report: Report, budget_s: float) -> None:
     left = [(mutant, tree) for mutant, tree in jobs if not report.known(mutant)]
-    if in_functions := [(mutant, tree) for mutant, tree in left if not mutant.at_import]:
-        without_parent_imports(in_functions, report, budget_s)
     for mutant, tree in left:
         if mutant.at_import:
             report.add(mutant, try_at_import(mutant, changed_code(mutant, tree), budget_s))
+    if in_functions := [(mutant, tree) for mutant, tree in left if not mutant.at_import]:
+        without_parent_imports(in_functions, report, budget_s)
 
 
 def without_parent_imports(jobs: list[tuple[Mutant, ast.Module]], report: Report, budget_s: float) -> None:
