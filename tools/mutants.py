@@ -46,7 +46,7 @@ MODULES = (
     *("core/values.py", "core/repeat.py", "core/instruments.py", "core/preflight.py", "core/definition.py"),
     "core/runtime_view.py",
 )
-TESTS = ("tests/core", "tests/engine", "tests/contracts/test_records.py")
+TESTS = ("tests/core", "tests/engine", "tests/adapters/test_licence.py", "tests/contracts/test_records.py")
 AT_IMPORT = ("test_machine.py", "test_triggers.py", "test_run.py", "test_orders.py", "test_runtime_view.py", "")
 """What of `tests/core` is tried on a mutant of a table or a default, in this order, after the tests of its module."""
 NO_SERVERS = "not postgresql and not redis"
