@@ -1,15 +1,16 @@
-# make demo | make test | make faults | make bench | make docs - each sets up what it needs in .venv, from package registries only.
+# make demo | make test | make faults | make mutants | make bench | make docs - each sets up what it needs in .venv, from package registries only.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help demo test lint docs bench faults clean
+.PHONY: help demo test lint docs bench faults mutants clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make demo   one generated trading day, with real processes and real trouble (about 25 s)"
 	@echo "make test   lint, types, generated pages, all tests"
 	@echo "make faults everything we know that can go wrong, with real processes (FAULTS=--help)"
+	@echo "make mutants break the core on purpose, one small change at a time: does a test notice? (MUTANTS=--help)"
 	@echo "make bench  speed and size, as ratios to floors of the same run"
 	@echo "make docs   write the generated pages again"
 
@@ -47,5 +48,8 @@ bench: $(VENV)/.bench
 faults: $(VENV)/.tools
 	$(BIN)/python -m faults.run $(FAULTS)
 
+mutants: $(VENV)/.tools
+	$(BIN)/python tools/mutants.py $(MUTANTS)
+
 clean:
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .mutants .pytest_cache .mypy_cache .ruff_cache .hypothesis

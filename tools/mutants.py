@@ -28,6 +28,7 @@ import time
 import tomllib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from types import CodeType, FrameType, FunctionType
 from typing import Any
@@ -46,13 +47,21 @@ MODULES = (
     *("core/values.py", "core/repeat.py", "core/instruments.py", "core/preflight.py", "core/definition.py"),
     "core/runtime_view.py",
 )
-TESTS = ("tests/core", "tests/engine", "tests/adapters/test_licence.py", "tests/contracts/test_records.py")
+QUICK = ("tests/core", "tests/adapters/test_licence.py")
+TESTS = (*QUICK, "tests/engine", "tests/contracts/test_records.py")
 AT_IMPORT = ("test_machine.py", "test_triggers.py", "test_run.py", "test_orders.py", "test_runtime_view.py", "")
 """What of `tests/core` is tried on a mutant of a table or a default, in this order, after the tests of its module."""
 NO_SERVERS = "not postgresql and not redis"
 KILLED, SURVIVED, TIMEOUT = "killed", "survived", "timeout"
+Job = tuple[Mutant, ast.Module]
 Result = tuple[str, str]
 """What became of a mutant, and the test that killed it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class How:
+    budget_s: float
+    quick: bool
 
 
 # ------------------------------------------------------------------ what is known from the last time
@@ -67,16 +76,19 @@ def digest(files: Iterable[Path]) -> str:
 
 class Memory:
     """Results by mutant. One that was killed stays killed while its module is the same; a survivor is tried again as
-    soon as any test or source differs."""
+    soon as any test or source differs, or more tests are asked."""
 
-    def __init__(self, *, fresh: bool) -> None:
+    def __init__(self, *, fresh: bool, quick: bool) -> None:
         STATE.mkdir(exist_ok=True)
         self._file = STATE / "results.jsonl"
-        self._all = digest([*SOURCE.rglob("*.py"), *(ROOT / "tests").rglob("*.py")])
+        self._all = digest([*SOURCE.rglob("*.py"), *(ROOT / "tests").rglob("*.py")]) + quick * " quick"
         self._texts = {module: digest([SOURCE / module]) for module in MODULES}
         self._known: dict[tuple[str, ...], tuple[str, str, Result]] = {}
         if fresh:
             self._file.unlink(missing_ok=True)
+        self.read()
+
+    def read(self) -> None:
         if self._file.exists():
             for line in self._file.read_text().splitlines():
                 row = json.loads(line)
@@ -84,7 +96,11 @@ class Memory:
 
     def get(self, mutant: Mutant) -> Result | None:
         text, everything, result = self._known.get(mutant.key, ("", "", (SURVIVED, "")))
-        same = everything == self._all if result[0] == SURVIVED else text == self._texts[mutant.module]
+        same = (
+            everything in (self._all, self._all.removesuffix(" quick"))
+            if result[0] == SURVIVED
+            else text == self._texts[mutant.module]
+        )
         return result if same else None
 
     def put(self, mutant: Mutant, result: Result) -> None:
@@ -203,27 +219,27 @@ def without_dice() -> None:
     settings.load_profile("mutants")
 
 
-def try_at_import(mutant: Mutant, code: CodeType, budget_s: float) -> Result:
+def try_at_import(mutant: Mutant, code: CodeType, how: How) -> Result:
     own = f"test_{Path(mutant.module).name}"
     parts = dict.fromkeys(f"tests/core/{part}" for part in (own, *AT_IMPORT))
 
     def work(failed: Callable[[str], None]) -> None:
         sys.meta_path.insert(0, FromSource(mutant.module, code))
         without_dice()
-        plugin = OneFails(failed, 5 * budget_s)  # importing and collecting take their time too
+        plugin = OneFails(failed, 5 * how.budget_s)  # importing and collecting take their time too
         with tempfile.TemporaryDirectory() as folder:
-            for number, part in enumerate([*parts, "tests/engine"]):
+            for number, part in enumerate([*parts] if how.quick else [*parts, "tests/engine"]):
                 if (ROOT / part).exists():
                     pytest.main([*pytest_arguments(f"{folder}/{number}"), str(ROOT / part)], plugins=[plugin])
 
-    return in_a_fork(work, timeout_s=60 + 10 * budget_s)
+    return in_a_fork(work, timeout_s=60 + 10 * how.budget_s)
 
 
 class Collected:
     """A plugin: once the tests are collected, asks them about one mutant after the other."""
 
-    def __init__(self, report: Report, jobs: list[tuple[Mutant, ast.Module]], budget_s: float) -> None:
-        self._report, self._jobs, self._budget_s = report, jobs, budget_s
+    def __init__(self, report: Report, jobs: list[Job], how: How) -> None:
+        self._report, self._jobs, self._how = report, jobs, how
         self._kills: Counter[tuple[str, str]] = Counter()
 
     def pytest_runtestloop(self, session: pytest.Session) -> bool:
@@ -255,7 +271,7 @@ class Collected:
 
         def work(failed: Callable[[str], None]) -> None:
             self._swap(code, mutant)
-            plugin = OneFails(failed, self._budget_s)
+            plugin = OneFails(failed, self._how.budget_s)
             items = [self._items[test] for test in concerned]
             items[0].session.config.pluginmanager.register(plugin)
             for item, following in zip(items, [*items[1:], None], strict=True):
@@ -264,7 +280,7 @@ class Collected:
 
         if not concerned:
             return SURVIVED, ""
-        result = in_a_fork(work, timeout_s=self._budget_s)
+        result = in_a_fork(work, timeout_s=self._how.budget_s)
         if result[0] == KILLED:
             self._kills[mutant.function, result[1]] += 1
         return result
@@ -353,7 +369,7 @@ class Report:
 
     def reload(self) -> None:
         """What a child has found."""
-        self._memory = Memory(fresh=False)
+        self._memory.read()
 
     def known(self, mutant: Mutant) -> bool:
         if (result := self._memory.get(mutant)) is not None:
@@ -375,23 +391,23 @@ class Report:
             print(f"{len(self.results)}/{self._total}, about {eta_s / 60:.0f} min left", file=sys.stderr, flush=True)
 
 
-def run(jobs: list[tuple[Mutant, ast.Module]], report: Report, budget_s: float) -> None:
+def run(jobs: list[Job], report: Report, how: How) -> None:
     left = [(mutant, tree) for mutant, tree in jobs if not report.known(mutant)]
     for mutant, tree in left:
         if mutant.at_import:
-            report.add(mutant, try_at_import(mutant, changed_code(mutant, tree), budget_s))
+            report.add(mutant, try_at_import(mutant, changed_code(mutant, tree), how))
     if in_functions := [(mutant, tree) for mutant, tree in left if not mutant.at_import]:
-        without_parent_imports(in_functions, report, budget_s)
+        without_parent_imports(in_functions, report, how)
 
 
-def without_parent_imports(jobs: list[tuple[Mutant, ast.Module]], report: Report, budget_s: float) -> None:
+def without_parent_imports(jobs: list[Job], report: Report, how: How) -> None:
     """In a child, so that this process stays one that has imported nothing of ours."""
     sys.stdout.flush()
     if (pid := os.fork()) == 0:
         without_dice()
         with tempfile.TemporaryDirectory() as folder:
-            tests = [str(ROOT / test) for test in TESTS]
-            status = pytest.main([*pytest_arguments(folder), *tests], plugins=[Collected(report, jobs, budget_s)])
+            tests = [str(ROOT / test) for test in (QUICK if how.quick else TESTS)]
+            status = pytest.main([*pytest_arguments(folder), *tests], plugins=[Collected(report, jobs, how)])
         sys.stdout.flush()
         os._exit(int(status))
     if status := os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]):
@@ -412,6 +428,7 @@ def main() -> int:
     parser.add_argument(
         "--budget", type=float, default=10.0, help="a mutant that lived through so many seconds of tests has survived"
     )
+    parser.add_argument("--quick", action="store_true", help="ask only the tests of core, not those of the engine")
     parser.add_argument("--fresh", action="store_true", help="believe no result of an earlier time")
     chosen = parser.parse_args()
     os.chdir(ROOT)
@@ -429,8 +446,9 @@ def main() -> int:
     jobs = [job for job in jobs if chosen.match in "\n".join(job[0].key)]
     if chosen.sample is not None:
         jobs = random.Random(chosen.seed).sample(jobs, min(chosen.sample, len(jobs)))
-    report = Report(Memory(fresh=chosen.fresh), len(jobs))
-    run(jobs, report, chosen.budget)
+    how = How(budget_s=chosen.budget, quick=chosen.quick)
+    report = Report(Memory(fresh=chosen.fresh, quick=chosen.quick), len(jobs))
+    run(jobs, report, how)
     return summary([mutant for mutant, _ in jobs], report.results, whole=chosen.sample is None and not chosen.match)
 
 

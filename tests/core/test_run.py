@@ -588,6 +588,33 @@ def test_news_of_an_order_before_there_is_one_is_impossible() -> None:
     assert decision.run.state is S.READY
 
 
+@pytest.mark.parametrize(
+    ("make", "event", "cause"),
+    [
+        (ready, E.STOP, Cause.STOPPED_BY_USER),
+        (ready, E.KILL, Cause.KILLED),
+        (bought, E.SELL, Cause.SELL_TIME),
+        (bought, E.STOPLOSS, Cause.STOP_LOSS),
+        (bought, E.STOP, Cause.STOPPED_BY_USER),
+        (bought, E.KILL, Cause.KILLED),
+        (bought, E.HAND_OVER, Cause.HANDED_OVER),
+        (bought, E.CLOSED_OUTSIDE, Cause.CLOSED_OUTSIDE),
+        (sell_pending, E.STOPLOSS, Cause.STOP_LOSS),
+        (sell_pending, E.STOP, Cause.STOPPED_BY_USER),
+        (sell_pending, E.KILL, Cause.KILLED),
+        (sell_pending, E.REFUSED, Cause.EXIT_REFUSED),
+        (running, E.UNFILLED, Cause.ENTRY_UNFILLED),
+        (running, E.CALLED_OFF, Cause.STOPPED_BY_USER),
+        (running, E.REFUSED, Cause.ENTRY_REFUSED),
+        (running, E.NOT_FOUND, Cause.OUTCOME_UNKNOWN),
+    ],
+)
+def test_a_run_says_what_brought_it_where_it_is(make: object, event: Event, cause: Cause) -> None:
+    run: Run = make()  # type: ignore[operator]
+    moved = tell(run, event, detail="as told").run
+    assert (moved.state is not run.state, moved.cause, moved.detail) == (True, cause, "as told")
+
+
 # ------------------------------------------------------------------ late news
 
 
@@ -608,6 +635,14 @@ def test_a_late_order_is_cancelled_and_the_alarm_rings() -> None:
     decision = tell(run, news)
     assert decision.effects == (X.ALERT, X.CANCEL_ENTRY)
     assert (decision.run.state, decision.run.exposure) == (S.FAILED, Exposure.UNKNOWN)
+
+
+def test_a_late_order_of_an_entry_that_was_settled_is_watched_again() -> None:
+    for run in (bought("20"), entry_told(running(), CANCELLED)):
+        assert run.entry.phase is SlotPhase.SETTLED
+        assert tell(run, E.LATE_ORDER).run.entry.phase is SlotPhase.SETTLED
+        live = run.with_slot(ENTRY, run.entry.with_current(phase=AttemptPhase.OPEN))
+        assert tell(live, E.LATE_ORDER).run.entry.phase is SlotPhase.WATCH
 
 
 def test_a_late_order_that_ends_without_a_fill_ends_the_watch() -> None:
