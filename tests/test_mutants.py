@@ -7,7 +7,6 @@ import tomllib
 from pathlib import Path
 
 import pytest
-
 from tools.mutations import members, mutants_of
 
 ROOT = Path(__file__).resolve().parent.parent

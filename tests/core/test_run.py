@@ -579,6 +579,7 @@ def test_a_decision_says_whether_it_moved_the_run_and_if_not_why() -> None:
     moved, stayed = tell(ready(), E.BUY), tell(ready(), E.SELL)
     assert (moved.moved, moved.reason) == (True, "")
     assert (stayed.moved, stayed.reason) == (False, "nothing is held")
+    assert (moved.impossible, stayed.impossible) == (False, False)
 
 
 def test_news_of_an_order_before_there_is_one_is_impossible() -> None:
