@@ -7,6 +7,7 @@ from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from itertools import count
 
+from squareoff.core.board import Board
 from squareoff.core.events import Event, Signal, Source
 from squareoff.core.orders import Attempt, AttemptPhase, Stamp, order_key
 from squareoff.core.run import Decision, Run, absorb, advance
@@ -14,6 +15,7 @@ from squareoff.core.strategy import Plan, StopLoss, StopLossKind
 from squareoff.core.types import (
     AccountId,
     BrokerOrderId,
+    ClientOrderId,
     Fence,
     Fill,
     OrderReport,
@@ -190,3 +192,24 @@ def failed_unknown() -> Run:
 
 def stopped() -> Run:
     return after(sold(), Event.STOP)
+
+
+def numbered(run: Run, number: int, *, symbol: Symbol = INFY, product: Product = Product.MIS) -> Run:
+    """Another run in the same situation, with orders of its own."""
+
+    def own(name: SlotName) -> Run:
+        attempts = tuple(
+            replace(a, client_order_id=ClientOrderId(f"{a.client_order_id}-{number}")) for a in run.slot(name).attempts
+        )
+        return run.with_slot(name, replace(run.slot(name), attempts=attempts))
+
+    run = own(SlotName.ENTRY)
+    run = own(SlotName.EXIT)
+    return replace(run, plan=replace(run.plan, run_id=RunId(number), symbol=symbol, product=product))
+
+
+def board_of(*runs: Run) -> Board:
+    board = Board()
+    for run in runs:
+        board.put(run)
+    return board

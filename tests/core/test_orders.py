@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from samples import BUY_AT, bought, entry_told, fill, report, running, sent
 from squareoff.core.orders import (
     MAX_TRIES,
+    RESCUE_CLOSED_S,
     RESCUE_EVERY_S,
     RETRY_DELAYS_S,
     Attempt,
@@ -130,6 +131,10 @@ def test_the_average_price_is_the_money_by_the_quantity_over_all_attempts() -> N
     slot = Slot(attempts=(replace(ONE, fills=(fill("10", "100"),)), replace(ONE, fills=(later,))))
     assert (slot.filled_qty, slot.avg_fill_price) == (40, Decimal("107.5"))
     assert (slot.first_fill_at, slot.last_fill_at) == (BUY_AT, BUY_AT + timedelta(seconds=9))
+
+
+def test_a_failed_sell_is_tried_every_five_seconds_in_the_session_and_every_five_minutes_after_it() -> None:
+    assert (MAX_TRIES, RETRY_DELAYS_S, RESCUE_EVERY_S, RESCUE_CLOSED_S) == (4, (0.25, 0.5, 1.0), 5.0, 300.0)
 
 
 def test_the_first_try_and_three_retries_fit_the_grace_of_a_buy() -> None:

@@ -50,6 +50,7 @@ from samples import (
 from squareoff.core.events import Cause, Event, Signal, Source
 from squareoff.core.machine import EXIT_OPEN, FINAL, Effect, State
 from squareoff.core.orders import MAX_TRIES, RESCUE_EVERY_S, AttemptPhase, SlotPhase
+from squareoff.core.outcomes import NotSent, judge
 from squareoff.core.run import Run, absorb, advance, nothing_bought, slot_of
 from squareoff.core.triggers import due, watched_until
 from squareoff.core.types import ZERO, Exposure, OrderStatus, SlotName
@@ -527,8 +528,13 @@ def test_an_order_just_licensed_may_hold_something() -> None:
     [
         (lambda r: r, "the order is open or unknown"),
         (lambda r: entry_told(r, OPEN, fill("20")), "it filled in part"),
+        (
+            lambda r: absorb(r, report(r, ENTRY, CANCELLED, fill("20")))[0],
+            "it filled in part and its rest is cancelled",
+        ),
         (lambda r: after(_refused_for_now(r), E.ENTRY_EXPIRED), "its life is over"),
         (lambda r: after(_refused_for_now(r), E.STOP), "stopping was asked for"),
+        (lambda r: replace(_refused_for_now(r), wish=E.STOP), "a wish to stop is kept"),
         (lambda r: after(_refused_for_now(r), E.STOPLOSS), "the stop-loss was seen"),
         (lambda r: replace(_refused_for_now(r), stop_seen=sl_pending().stop_seen), "the stop-loss is latched"),
     ],
@@ -542,6 +548,21 @@ def test_a_buy_is_not_tried_again_when(spoil: object, why: str) -> None:
 
 def _refused_for_now(run: Run) -> Run:
     return replace(run, entry=run.entry.with_current(phase=AttemptPhase.DONE))
+
+
+def test_one_share_is_a_position_like_any_other() -> None:
+    run = bought("1")
+    assert (run.state, run.exposure, run.remaining_qty) == (S.BOUGHT, Exposure.LONG, 1)
+    lost = replace(sent(run, EXIT), exit=replace(sent(run, EXIT).exit, phase=SlotPhase.WATCH))
+    assert lost.exposure is Exposure.UNKNOWN
+    late = hear(failed_unknown(), report(failed_unknown(), ENTRY, OPEN, fill("1")))
+    assert (late.exposure, current(late, EXIT).qty) == (Exposure.LONG, 1)
+
+
+def test_what_was_said_of_the_buy_is_not_said_of_the_position() -> None:
+    run = sent(tell(ready(), E.BUY, detail="the first fresh price").run, ENTRY)
+    assert run.detail == "the first fresh price"
+    assert entry_told(run, FILLED, fill("50")).detail == ""
 
 
 def test_skipping_says_why_and_that_nothing_is_held() -> None:
@@ -558,6 +579,7 @@ def test_a_decision_says_whether_it_moved_the_run_and_if_not_why() -> None:
     moved, stayed = tell(ready(), E.BUY), tell(ready(), E.SELL)
     assert (moved.moved, moved.reason) == (True, "")
     assert (stayed.moved, stayed.reason) == (False, "nothing is held")
+    assert (moved.impossible, stayed.impossible) == (False, False)
 
 
 def test_news_of_an_order_before_there_is_one_is_impossible() -> None:
@@ -565,6 +587,33 @@ def test_news_of_an_order_before_there_is_one_is_impossible() -> None:
     assert decision.impossible
     assert not decision.moved
     assert decision.run.state is S.READY
+
+
+@pytest.mark.parametrize(
+    ("make", "event", "cause"),
+    [
+        (ready, E.STOP, Cause.STOPPED_BY_USER),
+        (ready, E.KILL, Cause.KILLED),
+        (bought, E.SELL, Cause.SELL_TIME),
+        (bought, E.STOPLOSS, Cause.STOP_LOSS),
+        (bought, E.STOP, Cause.STOPPED_BY_USER),
+        (bought, E.KILL, Cause.KILLED),
+        (bought, E.HAND_OVER, Cause.HANDED_OVER),
+        (bought, E.CLOSED_OUTSIDE, Cause.CLOSED_OUTSIDE),
+        (sell_pending, E.STOPLOSS, Cause.STOP_LOSS),
+        (sell_pending, E.STOP, Cause.STOPPED_BY_USER),
+        (sell_pending, E.KILL, Cause.KILLED),
+        (sell_pending, E.REFUSED, Cause.EXIT_REFUSED),
+        (running, E.UNFILLED, Cause.ENTRY_UNFILLED),
+        (running, E.CALLED_OFF, Cause.STOPPED_BY_USER),
+        (running, E.REFUSED, Cause.ENTRY_REFUSED),
+        (running, E.NOT_FOUND, Cause.OUTCOME_UNKNOWN),
+    ],
+)
+def test_a_run_says_what_brought_it_where_it_is(make: object, event: Event, cause: Cause) -> None:
+    run: Run = make()  # type: ignore[operator]
+    moved = tell(run, event, detail="as told").run
+    assert (moved.state is not run.state, moved.cause, moved.detail) == (True, cause, "as told")
 
 
 # ------------------------------------------------------------------ late news
@@ -590,9 +639,39 @@ def test_a_late_order_is_cancelled_and_the_alarm_rings() -> None:
     assert (decision.run.state, decision.run.exposure) == (S.FAILED, Exposure.UNKNOWN)
 
 
+def test_a_late_order_of_an_entry_that_was_settled_is_watched_again() -> None:
+    for run in (bought("20"), entry_told(running(), CANCELLED)):
+        assert run.entry.phase is SlotPhase.SETTLED
+        assert tell(run, E.LATE_ORDER).run.entry.phase is SlotPhase.SETTLED
+        live = run.with_slot(ENTRY, run.entry.with_current(phase=AttemptPhase.OPEN))
+        assert tell(live, E.LATE_ORDER).run.entry.phase is SlotPhase.WATCH
+
+
 def test_a_late_order_that_ends_without_a_fill_ends_the_watch() -> None:
     run, news = absorb(failed_unknown(), report(failed_unknown(), ENTRY, CANCELLED))
     assert (news, run.entry.phase, run.exposure, run.is_closed) == (None, SlotPhase.SETTLED, Exposure.FLAT, True)
+
+
+def test_from_the_moment_a_late_order_is_known_the_run_is_neither_flat_nor_closed() -> None:
+    over = entry_told(running(), CANCELLED)
+    assert (over.exposure, over.is_closed) == (Exposure.FLAT, True)
+    told = replace(over, entry=over.entry.with_current(phase=AttemptPhase.OPEN))
+    assert (told.exposure, told.is_closed) == (Exposure.UNKNOWN, False)
+
+
+def test_a_position_handed_over_is_not_closed_while_a_late_order_of_ours_may_still_buy() -> None:
+    run = after(bought(), E.HAND_OVER)
+    live = replace(run, entry=run.entry.with_current(phase=AttemptPhase.OPEN))
+    assert (live.exposure, live.is_closed) == (Exposure.HANDED_OVER, False)
+    watched = replace(run, entry=replace(run.entry, phase=SlotPhase.WATCH))
+    assert (watched.exposure, watched.is_closed) == (Exposure.HANDED_OVER, False)
+
+
+def test_a_buy_given_up_for_lost_is_in_doubt_until_the_session_ends_whatever_our_own_side_says_of_it() -> None:
+    run, news = judge(after(running(), E.SAFETY_ABORT), ENTRY, NotSent("the connection was never made"), BUY_AT)
+    assert news is not None
+    assert (tell(run, news.event).run, run.exposure, run.is_closed) == (run, Exposure.UNKNOWN, False)
+    assert tell(run, E.SESSION_CLOSED, CLOSES_AT).run.is_closed
 
 
 def test_a_late_fill_is_sold_at_once() -> None:
@@ -735,6 +814,25 @@ def test_a_sell_given_up_for_lost_leaves_the_exposure_unknown() -> None:
     assert (told.exposure, told.is_closed) == (Exposure.FLAT, True)
 
 
+def test_a_sell_given_up_for_lost_whose_fills_say_that_all_is_sold_leaves_no_doubt() -> None:
+    run = sent(sl_pending(), EXIT)
+    lost = replace(run, exit=replace(run.exit, phase=SlotPhase.WATCH))
+    known, _ = absorb(lost, report(lost, EXIT, OPEN, fill("50")))
+    assert known.exposure is Exposure.FLAT
+
+
+def test_a_run_is_closed_only_when_its_sell_is_over_too() -> None:
+    run = exit_told(sell_pending(), OPEN, fill("50"))
+    assert (run.state, run.exposure, run.is_closed) == (S.SOLD, Exposure.FLAT, False)
+    assert hear(run, report(run, EXIT, FILLED)).is_closed
+
+
+@pytest.mark.parametrize("make", [bought, sell_pending, sl_pending, stop_pending])
+def test_a_position_that_stays_open_over_the_close_says_so(make: object) -> None:
+    decision = tell(make(), E.SESSION_CLOSED, CLOSES_AT)  # type: ignore[operator]
+    assert (decision.effects, decision.moved) == ((X.ALERT,), False)
+
+
 def test_selling_more_than_was_bought_is_never_called_flat() -> None:
     run = sold()
     run = hear(run, report(run, EXIT, FILLED, fill("5")))
@@ -760,6 +858,8 @@ def test_after_the_stop_loss_a_position_closed_outside_ends_exited_if_a_fill_of_
     helped = tell(exit_told(sl_pending(), CANCELLED, fill("20")), E.CLOSED_OUTSIDE).run
     assert (helped.state, helped.exposure, helped.outside_qty) == (S.EXITED_BY_SL, Exposure.FLAT, 30)
     assert helped.cause is Cause.CLOSED_OUTSIDE
+    one_share = tell(exit_told(sl_pending(), CANCELLED, fill("1")), E.CLOSED_OUTSIDE).run
+    assert (one_share.state, one_share.outside_qty) == (S.EXITED_BY_SL, 49)
     alone = tell(sl_pending(), E.CLOSED_OUTSIDE).run
     assert (alone.state, alone.cause, alone.exposure) == (S.FAILED, Cause.CLOSED_OUTSIDE, Exposure.FLAT)
 

@@ -205,7 +205,6 @@ def _tells_why(run: Run, event: Event, to: State) -> bool:
 
 _CAUSE_OF_EVENT: dict[Event, Cause] = {
     Event.SELL: Cause.SELL_TIME,
-    Event.STOPLOSS: Cause.STOP_LOSS,
     Event.STOP: Cause.STOPPED_BY_USER,
     Event.KILL: Cause.KILLED,
     Event.HAND_OVER: Cause.HANDED_OVER,
