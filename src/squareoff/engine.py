@@ -346,8 +346,8 @@ class Engine:
         for run_id, run in list(self.board.runs.items()):
             if run_id not in before:
                 await self._arm(run_id, self._signal(Event.START))
-            elif run is not before[run_id]:
-                await self._unlock(run_id)
+            elif run is not before[run_id] and (now := self.board.runs.get(run_id)) is not None:
+                await self._unlock(now)
         for run_id in before.keys() - self.board.runs.keys():
             await self._runtime.archive(before[run_id])
 
@@ -875,10 +875,10 @@ class Engine:
     async def _write(self, run_id: RunId) -> None:
         try:
             await self._precedence.calm()
-            while await self._saved(run_id):
-                await self._unlock(run_id)
-                if (run := self.board.runs.get(run_id)) is None or self._has_saved(run):
-                    break
+            while await self._saved(run_id) and (shown := self.board.runs.get(run_id)) is not None:
+                await self._unlock(shown)
+                if (run := self.board.runs.get(run_id)) is None or run.version == shown.version:
+                    break  # else it moved meanwhile, and Redis must hear of it, also when SQL has heard already
         except FenceLost as error:
             self.halt(str(error))
         except Exception as error:
@@ -911,9 +911,7 @@ class Engine:
     def _has_saved(self, run: Run) -> bool:
         return self._saved_version.get(run.plan.run_id, -1) >= run.version
 
-    async def _unlock(self, run_id: RunId) -> None:
-        if (run := self.board.runs.get(run_id)) is None:
-            return
+    async def _unlock(self, run: Run) -> None:
         try:
             claim = await self._runtime.settle(run, fence=self.stamp.fence, request_id=self._request_id())
         except StoreUnavailable as error:

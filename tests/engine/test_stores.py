@@ -265,3 +265,26 @@ def test_what_a_run_does_while_redis_is_rebuilt_is_shown_in_redis_too(begin):
     assert world.run().state == "exited_by_sl"
     view = world.loop.complete(store.look(plan().account))
     assert [runtime["state"] for runtime in view.runtimes.values()] == ["exited_by_sl"]
+
+
+def test_what_somebody_else_saved_while_redis_was_slow_is_shown_in_redis_too(begin):
+    """Found by the simulator (seed 3242): the end of recovery had saved it, so the writer took its work for done."""
+    world = begin(bought=True)
+    engine, store = world.process.engine, world.process.runtime._store
+    settle, slow_ones = store.settle, []
+
+    async def slow(run, **how):
+        slow_ones.append(run)
+        if len(slow_ones) == 1:
+            await world.loop.sleep(1.5)
+        return await settle(run, **how)
+
+    store.settle = slow
+    world.tick("1539")
+    world.go(1)
+    assert [str(run.state) for run in slow_ones] == ["sl_pending"]
+    assert world.run().state == "exited_by_sl"
+    world.loop.complete(engine.save_all())
+    world.go(5)
+    view = world.loop.complete(store.look(plan().account))
+    assert [runtime["state"] for runtime in view.runtimes.values()] == ["exited_by_sl"]
