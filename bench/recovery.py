@@ -17,6 +17,7 @@ import multiprocessing as mp
 import sqlite3
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -40,6 +41,7 @@ from squareoff.adapters.sql.strategies import StrategyStore
 from squareoff.chasing import Chaser
 from squareoff.core.board import Board
 from squareoff.core.events import Event, Signal, Source
+from squareoff.core.machine import State
 from squareoff.core.orders import Stamp, order_key
 from squareoff.core.outcomes import hear, sending
 from squareoff.core.run import Run, advance
@@ -47,8 +49,10 @@ from squareoff.core.strategy import Plan, StopLoss, StopLossKind, Strategy
 from squareoff.core.types import (
     AccountId,
     BrokerOrderId,
+    ClientOrderId,
     Fence,
     Fill,
+    Order,
     OrderReport,
     OrderStatus,
     Product,
@@ -57,6 +61,7 @@ from squareoff.core.types import (
     SlotName,
     StrategyId,
     Symbol,
+    Tick,
     TradeId,
     UserId,
 )
@@ -161,13 +166,27 @@ def driver_s(folder: Path) -> float:
     return took_s
 
 
+def book_that_holds(count: int, now: datetime) -> PaperBook:
+    """What `count` runs have bought, in one order a symbol: recovery asks for positions, not for orders long done."""
+    book = PaperBook()
+    held = Counter(Symbol(f"SIM:S{number % 50}") for number in range(1, count + 1))
+    for symbol, runs_held in held.items():
+        name, qty = ClientOrderId(f"bench-{symbol}"), Decimal(10 * runs_held)
+        order = Order(client_order_id=name, account=ACCOUNT, symbol=symbol, side=Side.BUY, product=Product.MIS, qty=qty)
+        book.submit(order, now)
+        book.on_tick(Tick(symbol=symbol, price=Decimal(100), at=now))
+    return book
+
+
 async def recovery_s(folder: Path, redis_url: str, held: FileLease) -> dict[str, float]:
     loop, clock, board = asyncio.get_running_loop(), SystemClock(), Board()
     database = Database.open(folder / "squareoff.db")
     records = SqlRecords(database)
     spool = FileSpool(folder / "paper.spool", held.machine, held.boot)
     runtime = RedisRuntimeStore(redis_url, owner="bench", timeout_s=5.0)
-    broker = InProcessPaperBroker(PaperBook(), clock)
+    with database.read() as connection:
+        count = len(connection.execute(runs.select()).fetchall())
+    broker = InProcessPaperBroker(book_that_holds(count, clock.now()), clock)
     fence = await records.take_lease(ACCOUNT, owner="bench", machine=held.machine, boot=held.boot)
     engine: Engine
     scheduler = Scheduler(
@@ -209,6 +228,8 @@ async def recovery_s(folder: Path, redis_url: str, held: FileLease) -> dict[str,
         clock=clock,
     )
     took_s = time.perf_counter() - began_s
+    states = Counter(run.state for run in board.runs.values())
+    assert states == {State.BOUGHT: count}, f"recovered as something else: {states}"
     scheduler.close()
     await records.flush()
     await records.close()

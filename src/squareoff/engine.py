@@ -15,7 +15,7 @@ from decimal import Decimal
 from typing import Any
 
 from squareoff.core import story
-from squareoff.core.board import Board, exit_qty, is_exposed
+from squareoff.core.board import Board, exit_qty, is_exposed, may_be_live
 from squareoff.core.edit import edited
 from squareoff.core.events import Cause, Event, Signal, Source
 from squareoff.core.exits import exit_limit
@@ -315,8 +315,17 @@ class Engine:
 
     def wake(self, run_id: RunId) -> None:
         """Ask again what is due for a run."""
-        if run_id in self.board.runs:
+        if run_id in self.board.runs and not self._is_at_rest(run_id):
             self._wake(run_id)
+
+    def _is_at_rest(self, run_id: RunId) -> bool:
+        """A position that only waits. At a start ten thousand are asked: a task for each, to find that nothing is due,
+        would keep everybody waiting."""
+        run = self.board.runs[run_id]
+        told = run_id in self._busy or run_id in self._unexplained or bool(self._inbox.get(run_id))
+        if told or run.state is not State.BOUGHT or run_id in self._failures:
+            return False
+        return self._has_saved(run) and not may_be_live(run) and self._due(run) is None
 
     def time_moved(self, by: timedelta) -> None:
         """Trading time was set anew: everything is asked again what is due."""
