@@ -288,3 +288,18 @@ def test_what_somebody_else_saved_while_redis_was_slow_is_shown_in_redis_too(beg
     world.go(5)
     view = world.loop.complete(store.look(plan().account))
     assert [runtime["state"] for runtime in view.runtimes.values()] == ["exited_by_sl"]
+
+
+def test_ten_thousand_positions_that_only_wait_are_not_worked_on_because_a_worker_starts(begin):
+    """A task for each, to find that nothing is due, kept every stop-loss waiting behind it."""
+    world = begin(bought=True)
+    engine, run_id = world.process.engine, world.run().plan.run_id
+    world.go(1)
+    engine.wake(run_id)
+    assert not engine._busy
+    world.tick("1539")
+    world.go(1)
+    assert world.run().state == "exited_by_sl"
+    engine.wake(run_id)
+    assert engine._busy == {run_id}
+    world.go(1)
