@@ -260,10 +260,14 @@ class Engine:
         return max((self._clock.now() - max(fills) - CLOCKS_DIFFER).total_seconds(), 0.0) if fills else 0.0
 
     async def save_all(self) -> None:
-        """Write every snapshot that SQL does not have yet."""
+        """Write every snapshot that SQL does not have yet, and show it in Redis beside that: who wanted to write it
+        finds it written and leaves."""
         for run_id in list(self.board.runs):
-            if run_id in self.board.runs:
-                await self._saved(run_id)
+            run = self.board.runs.get(run_id)
+            if run is None or self._has_saved(run) or not await self._saved(run_id):
+                continue
+            if (now := self.board.runs.get(run_id)) is not None:
+                self._spawn(self._unlock(now))
 
     @property
     def all_saved(self) -> bool:

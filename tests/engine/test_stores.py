@@ -303,3 +303,17 @@ def test_ten_thousand_positions_that_only_wait_are_not_worked_on_because_a_worke
     engine.wake(run_id)
     assert engine._busy == {run_id}
     world.go(1)
+
+
+def test_what_only_the_end_of_recovery_could_save_is_shown_in_redis_too(begin):
+    """Found by the simulator (seed 517158): SQL was down as the run ended, and back when recovery saved everything."""
+    world = begin(bought=True)
+    world.sql_down = True
+    world.tick("1539")
+    world.go(1)
+    assert world.run().state == "exited_by_sl"
+    world.sql_down = False
+    world.loop.complete(world.process.engine.save_all())
+    world.go(5)
+    view = world.loop.complete(world.process.runtime._store.look(plan().account))
+    assert [runtime["state"] for runtime in view.runtimes.values()] == ["exited_by_sl"]
