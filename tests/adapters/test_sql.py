@@ -9,12 +9,15 @@ import sqlite3
 import subprocess
 import sys
 import textwrap
+import threading
+import time as real_time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import closing, contextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, date, datetime, time, timedelta, timezone
 from decimal import Decimal
 from pathlib import Path
+from types import SimpleNamespace
 from typing import IO, Any
 
 import pytest
@@ -286,6 +289,38 @@ def test_processes_that_open_a_new_database_at_once_agree_on_it(new_database: Pa
     told = [process.communicate(timeout=60)[0].strip() for process in processes]
     assert [process.returncode for process in processes] == [0] * 4
     assert len(set(told)) == 1
+
+
+@pytest.mark.parametrize("ends", [True, False])
+def test_a_new_database_that_another_process_is_making_is_waited_for_but_not_for_ever(
+    path: Path, ends: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SQLite refuses the switch to WAL at once, whatever its busy time-out; the test above found it, once in many."""
+    asked = threading.Event()
+
+    def pause(pause_s: float) -> None:
+        asked.set()
+        real_time.sleep(pause_s)
+
+    told = SimpleNamespace(monotonic=real_time.monotonic, sleep=pause)
+    monkeypatch.setattr(sqlite_module, "time", told)
+    monkeypatch.setattr(sqlite_module, "BUSY_TIMEOUT_S", 30.0 if ends else 0.1)
+    with closing(sqlite3.connect(path, isolation_level=None, check_same_thread=False)) as other:
+        other.execute("BEGIN IMMEDIATE")
+
+        def let_go() -> None:
+            asked.wait(30)
+            other.execute("ROLLBACK")
+
+        if not ends:
+            with pytest.raises(RecordsUnavailable, match="is locked: another process"):
+                Database.open(path)
+            return
+        thread = threading.Thread(target=let_go)
+        thread.start()
+        Database.open(path).close()
+        thread.join()
+        assert asked.is_set()
 
 
 def test_every_table_and_question_is_also_said_in_postgresql() -> None:

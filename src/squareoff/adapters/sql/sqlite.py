@@ -6,18 +6,24 @@ A transaction that starts as a reader may be refused at its first write, when it
 from __future__ import annotations
 
 import os
+import sqlite3
+import time
 from pathlib import Path
 from typing import Any, Final
 
 from sqlalchemy import URL, NullPool, create_engine, event
 from sqlalchemy.engine import Connection, Engine
-from sqlalchemy.exc import DBAPIError, IntegrityError
+from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError
 
 from squareoff.adapters.sql.kind import READS_ONLY
 from squareoff.errors import RecordsUnavailable
 
 BUSY_TIMEOUT_S: Final = 5.0
 """How long a write waits for the write of another process. Theirs take milliseconds."""
+ASK_AGAIN_S: Final = 0.02
+"""Pause where SQLite does not wait by itself."""
+
+_TO_WAL = "PRAGMA journal_mode = WAL"
 
 
 class SqliteFile:
@@ -56,8 +62,19 @@ class SqliteFile:
             )
 
     def before_upgrade(self, connection: Connection) -> None:
+        """WAL stays with the file. The switch is not possible inside a transaction, and SQLite's own busy time-out does
+        not cover it: beside another process that makes the tables it is refused at once (measured with 3.40)."""
         driver: Any = connection.connection.driver_connection
-        driver.execute("PRAGMA journal_mode = WAL")  # stays with the file; not possible inside a transaction
+        until_s = time.monotonic() + BUSY_TIMEOUT_S
+        while True:
+            try:
+                driver.execute(_TO_WAL)
+                return
+            except sqlite3.Error as error:
+                is_busy = error.sqlite_errorname.startswith("SQLITE_BUSY")
+                if not is_busy or time.monotonic() >= until_s:
+                    raise OperationalError(_TO_WAL, None, error) from error
+            time.sleep(ASK_AGAIN_S)
 
     def hold_upgrade(self, connection: Connection) -> None:
         """BEGIN IMMEDIATE did."""
