@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
-import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -20,8 +20,8 @@ from squareoff.errors import RecordsUnavailable
 
 BUSY_TIMEOUT_S: Final = 5.0
 """How long a write waits for the write of another process. Theirs take milliseconds."""
-ASK_AGAIN_S: Final = 0.02
-"""Pause where SQLite does not wait by itself."""
+TRIES: Final = 4
+"""Of the switch to WAL before the one that counts. Once a process has made it, nobody is refused any more."""
 
 _TO_WAL = "PRAGMA journal_mode = WAL"
 
@@ -62,19 +62,19 @@ class SqliteFile:
             )
 
     def before_upgrade(self, connection: Connection) -> None:
-        """WAL stays with the file. The switch is not possible inside a transaction, and SQLite's own busy time-out does
-        not cover it: beside another process that makes the tables it is refused at once (measured with 3.40)."""
+        """WAL stays with the file. The switch is not possible inside a transaction, and beside a write of another
+        process SQLite refuses it at once (measured with 3.40); so we wait for their write as for any other."""
         driver: Any = connection.connection.driver_connection
-        until_s = time.monotonic() + BUSY_TIMEOUT_S
-        while True:
-            try:
-                driver.execute(_TO_WAL)
-                return
-            except sqlite3.Error as error:
-                is_busy = error.sqlite_errorname.startswith("SQLITE_BUSY")
-                if not is_busy or time.monotonic() >= until_s:
-                    raise OperationalError(_TO_WAL, None, error) from error
-            time.sleep(ASK_AGAIN_S)
+        try:
+            for _ in range(TRIES):
+                with suppress(sqlite3.OperationalError):
+                    driver.execute(_TO_WAL)
+                    return
+                driver.execute("BEGIN IMMEDIATE")  # this one waits
+                driver.execute("ROLLBACK")
+            driver.execute(_TO_WAL)
+        except sqlite3.Error as error:
+            raise OperationalError(_TO_WAL, None, error) from error
 
     def hold_upgrade(self, connection: Connection) -> None:
         """BEGIN IMMEDIATE did."""
