@@ -31,7 +31,8 @@ from typing import Any
 from faults.bugs import BUGS
 from faults.scenarios import Scenario, all_scenarios, pauses, sweep
 
-GIVE_UP_S = 180.0
+GIVE_UP_S = 400.0
+"""The harness' own, far beyond any bound of a scenario: fifty strategies take their time to be asked for."""
 BUG_TRIES = 3
 
 

@@ -1123,7 +1123,7 @@ def two_workers() -> Iterator[Scenario]:
     yield Scenario(
         id="tm-again",
         title="two machines: the engine is killed while holding and started again: it has its account at once",
-        setting=MACHINE,
+        setting=replace(MACHINE, lease_ttl_s=8),  # so that a start on a busy machine is always within it
         steps=(bought(), seconds(0.5), kill, fall, flat()),
         expected=Expected(ends=("exited_by_sl",), out_within_s=QUARANTINE_S),
     )

@@ -83,6 +83,8 @@ class Setting:
     second: str = ""
     """A second worker that stands by: "standby" with the same data folder, "machine" with one of its own and a lease
     in the database, which then is PostgreSQL."""
+    lease_ttl_s: float = LEASE_TTL_S
+    """Of two machines: how long the account stays with one that says nothing."""
     is_watched: bool = False
     """By an outside monitor that the worker's heartbeat has to call."""
     redis_binary: str = ""
@@ -274,7 +276,11 @@ class Stage:
         broker = self.broker_url if self.proxy is None else self.proxy.url
         command += ["--data", str(data), "--broker", broker, "--redis", self.redis.url]
         command += ["--standby"] if self.setting.second else []
-        command += ["--lease", "sql", "--lease-ttl", f"{LEASE_TTL_S:g}"] if self.setting.second == "machine" else []
+        command += (
+            ["--lease", "sql", "--lease-ttl", f"{self.setting.lease_ttl_s:g}"]
+            if self.setting.second == "machine"
+            else []
+        )
         command += ["--request-timeout", f"{REQUEST_TIMEOUT_S:g}", "--quarantine", f"{QUARANTINE_S:g}"]
         command += ["--clock", str(self._clock_file), "--clock-step", str(self.folder / "clock-step")]
         log = self.folder / f"worker-{len(self.workers)}-{name}.log"
