@@ -43,12 +43,11 @@ def is_up(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     def up(
         *, supervisor_lives: bool = True, worker: int | None = 12, price: str | None = "1560", age_s: float = 2
     ) -> None:
-        told = {"pid": 11, "redis_url": "redis://nowhere"} if supervisor_lives else None
+        told = {"pid": 11, "redis_url": "redis://nowhere:1"} if supervisor_lives else None
         monkeypatch.setattr(supervisor, "running", lambda _: told)
         monkeypatch.setattr(supervisor, "worker_pids", lambda _: {} if worker is None else {DEFAULT_ACCOUNT: worker})
-        prices = {} if price is None else {INFY: Decimal(price)}
-        monkeypatch.setattr(wiring, "last_prices", lambda *_: prices)
         tick = None if price is None else Tick(INFY, Decimal(price), AT_TEN - timedelta(seconds=age_s))
+        monkeypatch.setattr(wiring, "last_ticks", lambda *_: {} if tick is None else {INFY: tick})
         monkeypatch.setattr(wiring, "last_tick", lambda *_: tick)
 
     return up
@@ -248,8 +247,10 @@ def test_watching_reads_what_changed_and_no_more(
 
     monkeypatch.setattr(Database, "read", counted)
     viewer.look()
-    assert len(reads) == 4  # open runs, wishes, definitions, the kill switch
-    viewer.store.close()
+    assert len(reads) == 1  # the mark alone: nothing has changed
+    viewer.store.edit(replace(viewer.store.get("morning"), name="noon"), at=AT_TEN)
+    assert [row.strategy.name for row in viewer.look().rows] == ["noon"]
+    viewer.close()
 
 
 def test_a_strategy_that_is_not_there_is_refused(squareoff: Squareoff) -> None:

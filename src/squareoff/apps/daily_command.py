@@ -10,14 +10,15 @@ import getpass
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from squareoff.apps.completion_command import strategy_names
 from squareoff.apps.strategies_command import Json, find_strategy, standing
+from squareoff.apps.wishes import Answer, in_the_way, last_wishes, open_run, to_start
 from squareoff.config import Config
 from squareoff.core.bad_input import BadInput
 
@@ -26,10 +27,9 @@ if TYPE_CHECKING:
     from squareoff.apps.facts import Machine
     from squareoff.core.preflight import Check
     from squareoff.core.run import Run
-    from squareoff.core.strategy import Plan, Strategy
+    from squareoff.core.strategy import Strategy
     from squareoff.core.types import AccountId, StrategyId
     from squareoff.ports import WishRecord
-    from squareoff.wiring import ReferenceData
 
 TAKEN_WITHIN_S = 3.0
 """How long `start` waits for the worker: it finds a wish within a second even without its bell."""
@@ -82,38 +82,6 @@ def register(app: typer.Typer) -> None:
 # ------------------------------------------------------------------ what both need
 
 
-@dataclass(kw_only=True)
-class _Answer:
-    """What became of one strategy. `word` is for programs, `text` for people."""
-
-    strategy: Strategy
-    word: str
-    text: str
-    status: int = 0
-    run: Run | None = None
-    plan: Plan | None = None
-    red: Sequence[Check] = ()
-    more: dict[str, Any] = field(default_factory=dict)
-
-    def row(self) -> dict[str, Any]:
-        from squareoff import wiring
-        from squareoff.apps.formats import local, run_row
-
-        zone, plan = wiring.zone_of(self.strategy.symbol), self.plan
-        return {
-            "id": self.strategy.id,
-            "name": self.strategy.name,
-            "result": self.word,
-            "text": self.text,
-            "date": None if plan is None else plan.trading_day.isoformat(),
-            "buy_at": None if plan is None else local(plan.buy_at, zone),
-            "zone": zone.key,
-            "red": [{"name": str(check.name), "text": check.text, "mend": check.mend} for check in self.red],
-            "run": None if self.run is None else run_row(self.run, zone),
-            **self.more,
-        }
-
-
 @dataclass(frozen=True, kw_only=True)
 class _Desk:
     """Who is there to obey, asked once. `redis_url` None: no bell to ring."""
@@ -159,16 +127,6 @@ def _chosen(store: StrategyStore, names: Sequence[str] | None, everything: bool)
     return list({strategy.id: strategy for strategy in found}.values())
 
 
-def _open_run(runs: Iterable[Run], strategy_id: StrategyId) -> Run | None:
-    """The run that is not closed: there is one at most."""
-    return next((run for run in runs if run.plan.strategy_id == strategy_id and not run.is_closed), None)
-
-
-def _last_wishes(store: StrategyStore) -> dict[StrategyId, WishRecord]:
-    """The latest wish of each strategy that no worker has taken up."""
-    return {wish.strategy_id: wish for wish in store.pending_wishes()}
-
-
 def _user() -> str:
     try:
         return getpass.getuser()
@@ -176,7 +134,7 @@ def _user() -> str:
         return "the command line"
 
 
-def _print(answers: Sequence[_Answer], desk: _Desk, config: Config, *, as_json: bool) -> None:
+def _print(answers: Sequence[Answer], desk: _Desk, config: Config, *, as_json: bool) -> None:
     from squareoff.apps.formats import plain, print_json
     from squareoff.market import load_market
 
@@ -229,18 +187,18 @@ def _start(
     _print(answers, desk, config, as_json=as_json)
 
 
-def _started(config: Config, store: StrategyStore, strategies: Sequence[Strategy], desk: _Desk) -> list[_Answer]:
+def _started(config: Config, store: StrategyStore, strategies: Sequence[Strategy], desk: _Desk) -> list[Answer]:
     from squareoff import wiring
 
     reference, now = wiring.reference_data(config), wiring.now(config)
-    runs, pending = store.open_runs(), _last_wishes(store)
-    answers: list[_Answer] = []
+    runs, pending = store.open_runs(), last_wishes(store)
+    answers: list[Answer] = []
     wishes: dict[int, WishRecord] = {}
     before: dict[int, Run | None] = {}
     for strategy in strategies:
-        answer = _in_the_way(strategy, _open_run(runs, strategy.id), pending, reference, now)
+        answer = in_the_way(strategy, open_run(runs, strategy.id), pending, reference, now)
         if answer is None:
-            answer = _to_start(strategy, reference, now)
+            answer = to_start(strategy, reference, now)
         if answer.word == "saved":
             before[strategy.id] = _latest(store, strategy.id)
             wishes[strategy.id] = _wish_start(store, strategy, now)
@@ -262,73 +220,9 @@ def _latest(store: StrategyStore, strategy_id: StrategyId) -> Run | None:
     return next(iter(store.runs(strategy_id, limit=1)), None)
 
 
-def _in_the_way(
-    strategy: Strategy,
-    run: Run | None,
-    pending: Mapping[StrategyId, WishRecord],
-    reference: ReferenceData,
-    now: datetime,
-) -> _Answer | None:
-    """Why there is nothing to start: it is started already, or an earlier run may still buy or hold."""
-    from squareoff import wiring
-    from squareoff.apps.status.next_action import buy_words, day_words, next_action, planned
-    from squareoff.core.events import Event
-    from squareoff.core.machine import FINAL, STATE_LABEL
-
-    wish, zone = pending.get(strategy.id), wiring.zone_of(strategy.symbol)
-    if run is not None and run.state in FINAL:
-        return _Answer(strategy=strategy, word="refused", text=_not_closed(run), status=2, run=run)
-    if run is not None and wish is not None and wish.event is not Event.START:
-        text = f"{_not_closed(run)}; a {wish.event} of it waits for the worker"
-        return _Answer(strategy=strategy, word="refused", text=text, status=2, run=run)
-    if run is not None:
-        text = f"started already, nothing changed: {STATE_LABEL[run.state]}; {next_action(run, zone)}"
-        return _Answer(strategy=strategy, word="already", text=text, run=run, plan=run.plan)
-    if wish is not None and wish.event is Event.START:
-        plan = planned(strategy, reference, now)
-        text = (
-            f"started already, nothing changed: the worker has not taken it up yet; then "
-            f"{buy_words(plan, zone)} on {day_words(plan.trading_day)}"
-        )
-        return _Answer(strategy=strategy, word="already", text=text, plan=plan)
-    return None
-
-
-def _not_closed(run: Run) -> str:
-    """In the words of the store, which refuses an edit for the same reason."""
-    from squareoff.core.machine import EXPOSURE_LABEL, STATE_LABEL
-
-    held = f" ({run.remaining_qty:f} of {run.plan.symbol})" if run.remaining_qty > 0 else ""
-    return (
-        f"run {run.plan.run_id} of {run.plan.name} on {run.plan.trading_day} is not closed: {STATE_LABEL[run.state]}; "
-        f"{EXPOSURE_LABEL[run.exposure]}{held}; it may still buy or hold; stop it, or wait until it is closed"
-    )
-
-
-def _to_start(strategy: Strategy, reference: ReferenceData, now: datetime) -> _Answer:
-    from squareoff.apps.status.next_action import planned
-
-    try:
-        plan = planned(strategy, reference, now)
-    except BadInput as error:
-        return _Answer(strategy=strategy, word="refused", text=f"{error.wrong}; {error.right}".rstrip("; "), status=2)
-    text = _for_when(strategy, plan, reference, now)
-    return _Answer(strategy=strategy, word="saved", text=f"saved for {text}", plan=plan, more={"when": text})
-
-
-def _for_when(strategy: Strategy, plan: Plan, reference: ReferenceData, now: datetime) -> str:
-    """`Wed 25 Nov 2026, BUY 50 NSE:INFY at 09:20 (today's 09:20 has passed)`"""
-    from squareoff import wiring
-    from squareoff.apps.status.next_action import buy_words, day_words, why_not_today
-
-    why = why_not_today(strategy, reference, now, plan.trading_day)
-    text = f"{day_words(plan.trading_day)}, {buy_words(plan, wiring.zone_of(strategy.symbol))}"
-    return f"{text} ({why})" if why else text
-
-
 def _see_what_the_worker_makes(
     store: StrategyStore,
-    answers: Sequence[_Answer],
+    answers: Sequence[Answer],
     wishes: Mapping[int, WishRecord],
     before: Mapping[int, Run | None],
 ) -> None:
@@ -348,7 +242,7 @@ def _see_what_the_worker_makes(
         answer.text += f"; no worker took it up within {TAKEN_WITHIN_S:g} s: look at `squareoff status`"
 
 
-def _is_taken(store: StrategyStore, answer: _Answer, wish: WishRecord, before: Run | None) -> bool:
+def _is_taken(store: StrategyStore, answer: Answer, wish: WishRecord, before: Run | None) -> bool:
     from squareoff.apps.status.next_action import is_over
     from squareoff.core.machine import State
 
@@ -388,14 +282,14 @@ class _Machine:
     is_up: bool
 
 
-def _judge(config: Config, answers: Sequence[_Answer], desk: _Desk) -> None:
+def _judge(config: Config, answers: Sequence[Answer], desk: _Desk) -> None:
     """Ask every check of the preflight; what is red is told, and judged again before the BUY."""
     if not answers:
         return
     machine = _look_around(config, desk)
     for answer in answers:
 
-        def look(answer: _Answer = answer) -> bool:
+        def look(answer: Answer = answer) -> bool:
             answer.red = _red(config, answer.strategy, machine)
             return not any(check.name == "feed" for check in answer.red)
 
@@ -506,12 +400,12 @@ class _Case:
 def _cases(store: StrategyStore, strategies: Sequence[Strategy]) -> list[_Case]:
     from squareoff.core.events import Event
 
-    runs, pending = store.open_runs(), _last_wishes(store)
+    runs, pending = store.open_runs(), last_wishes(store)
     repeating = {strategy.id for strategy, _ in store.repeating()}
     return [
         _Case(
             strategy=strategy,
-            run=_open_run(runs, strategy.id),
+            run=open_run(runs, strategy.id),
             is_starting=strategy.id in pending and pending[strategy.id].event is Event.START,
             is_repeating=strategy.id in repeating,
         )
@@ -578,7 +472,7 @@ def _ask(name: str, run: Run) -> bool:
 
 def _stopped(
     config: Config, store: StrategyStore, cases: Sequence[_Case], desk: _Desk, *, wait_s: float
-) -> list[_Answer]:
+) -> list[Answer]:
     from squareoff import wiring
     from squareoff.core.events import Event
 
@@ -596,7 +490,7 @@ def _stopped(
         if wait_s:
             _wait_until_over(store, heard, wait_s)
     runs = store.open_runs()
-    return [_told(store, case, _open_run(runs, case.strategy.id), desk) for case in cases]
+    return [_told(store, case, open_run(runs, case.strategy.id), desk) for case in cases]
 
 
 def _wait_until_over(store: StrategyStore, cases: Sequence[_Case], within_s: float) -> None:
@@ -616,19 +510,19 @@ def _wait_until_over(store: StrategyStore, cases: Sequence[_Case], within_s: flo
 
 def _is_settled(case: _Case, runs: Sequence[Run]) -> bool:
     """Nothing more comes of a wish that was taken: the run is closed, or could not be handed over any more."""
-    return case.hand_over or _open_run(runs, case.strategy.id) is None
+    return case.hand_over or open_run(runs, case.strategy.id) is None
 
 
-def _told(store: StrategyStore, case: _Case, now_open: Run | None, desk: _Desk) -> _Answer:
+def _told(store: StrategyStore, case: _Case, now_open: Run | None, desk: _Desk) -> Answer:
     """What SQL shows of it now."""
     from squareoff.apps.status.next_action import held_words, result_words
 
     strategy, wish = case.strategy, case.wish
     more = {"asked": None if wish is None else str(wish.event)}
 
-    def answer(word: str, text: str, status: int = 0, run: Run | None = now_open) -> _Answer:
+    def answer(word: str, text: str, status: int = 0, run: Run | None = now_open) -> Answer:
         late = "the worker had just taken the start up, so no start was taken back; " if case.was_late else ""
-        return _Answer(strategy=strategy, word=word, text=f"{late}{text}", status=status, run=run, more=more)
+        return Answer(strategy=strategy, word=word, text=f"{late}{text}", status=status, run=run, more=more)
 
     if case.taken_back:
         return answer(

@@ -73,9 +73,9 @@ def _edit(
     store = wiring.open_strategy_store(config)
     try:
         old = find_strategy(store, name)
-        new = _changed(config, old, changes)
+        new = changed(config, old, changes)
         run = next((run for run in store.open_runs() if run.plan.strategy_id == old.id and not run.is_closed), None)
-        rows = _consequences(old, new, run)
+        rows = consequences(old, new, run)
         if not rows:
             typer.echo(f"{old.name} is so already; nothing was changed")
             return
@@ -94,7 +94,7 @@ def _edit(
         typer.echo(_result(new, run, taken, rows))
 
 
-def _changed(config: Config, old: Strategy, changes: dict[str, str]) -> Strategy:
+def changed(config: Config, old: Strategy, changes: dict[str, str]) -> Strategy:
     """The definition as it would be, checked like a new one. Raises BadInput."""
     from squareoff import wiring
     from squareoff.apps.strategies_command import Market
@@ -118,7 +118,7 @@ def _changed(config: Config, old: Strategy, changes: dict[str, str]) -> Strategy
     return replace(draft.as_strategy(old.id, old.user), revision=old.revision)
 
 
-def _consequences(old: Strategy, new: Strategy, run: Run | None) -> list[dict[str, str]]:
+def consequences(old: Strategy, new: Strategy, run: Run | None) -> list[dict[str, str]]:
     rows = []
     for field in ("name", "quantity", "buy_time", "sell_time", "stop_loss", "repeat", "until", "product"):
         before, after = getattr(old, field), getattr(new, field)

@@ -82,7 +82,7 @@ def _kill(
         _show_before(level, accounts, shown, is_known=before is not None)
     if not yes and sys.stdin.isatty() and not as_json and not typer.confirm("Do it?", default=True):
         raise typer.Abort
-    told = [_press(config, each, level, reason) for each in accounts]
+    told = [press(config, each, level, reason) for each in accounts]
     after = _wait_flat(config, accounts, quiet=as_json) if level is Level.SQUARE_OFF else shown
     is_proven = level is Level.NO_ENTRIES or (after is not None and not after)
     after = after or []
@@ -153,7 +153,7 @@ def _held(config: Config) -> list[Run] | None:
         return None
 
 
-def _press(config: Config, account: AccountId, level: Level, reason: str) -> dict[str, Any]:
+def press(config: Config, account: AccountId, level: Level, reason: str) -> dict[str, Any]:
     """File first: it is there whatever becomes of the rest."""
     from squareoff import wiring
     from squareoff.apps.up.supervisor import running

@@ -61,7 +61,7 @@ def _status(
             out = console()
             out.print(view(viewer.look(), width=out.width))
     finally:
-        viewer.store.close()
+        viewer.close()
 
 
 def _watch(viewer: Viewer) -> None:

@@ -13,12 +13,12 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import Decimal
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 from zoneinfo import ZoneInfo
 
 from squareoff.config import Config
 from squareoff.core.bad_input import BadInput
-from squareoff.core.types import AccountId, Symbol, Tick
+from squareoff.core.types import AccountId, Position, Symbol, Tick, UserId
 from squareoff.market import ALL_DAY, CLOCK_NAME, Market, load_market
 from squareoff.ports import Brake, Clock
 
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from squareoff.adapters.clock import PacedClock
     from squareoff.adapters.redis.server import RedisServer
     from squareoff.adapters.sql.backup import DatabaseLook
+    from squareoff.adapters.sql.database import Database
     from squareoff.adapters.sql.strategies import StrategyStore
     from squareoff.core.instruments import Instruments
     from squareoff.core.session import Calendar, ExchangeHours
@@ -62,16 +63,38 @@ def paper_audit(folder: Path) -> LedgerAudit:
 
 def last_prices(redis_url: str, account: AccountId) -> dict[Symbol, Decimal]:
     """As Redis has them; empty while it is not there or being rebuilt."""
+    with redis_client(redis_url) as client:
+        return {symbol: tick.price for symbol, tick in last_ticks(client, account).items()}
+
+
+def last_ticks(client: Redis, account: AccountId) -> dict[Symbol, Tick]:
+    """The last price of every symbol of the account with its instant, as Redis has them; empty while it is not there
+    or being rebuilt."""
     from redis.exceptions import RedisError
 
     from squareoff.adapters.redis.keys import prices_key
 
     try:
-        with redis_client(redis_url) as client:
-            raw: dict[bytes, bytes] = client.hgetall(prices_key(account))
-    except RedisError:
+        raw: Any = client.hgetall(prices_key(account))
+    except (RedisError, OSError, ValueError):
         return {}
-    return {Symbol(symbol.decode()): Decimal(text.decode().split()[0]) for symbol, text in raw.items()}
+    return dict(_tick(Symbol(symbol.decode()), text) for symbol, text in raw.items())
+
+
+def _tick(symbol: Symbol, text: bytes) -> tuple[Symbol, Tick]:
+    price, at = text.decode().split()
+    return symbol, Tick(symbol, Decimal(price), datetime.fromisoformat(at))
+
+
+async def paper_positions(url: str, token: str, *, timeout_s: float = 1.0) -> Sequence[Position]:
+    """What the paper broker says an account holds; symbols that are flat are left out. Raises BrokerUnavailable."""
+    from squareoff.adapters.brokers.paper.client import FACTS, PaperBroker
+
+    broker = PaperBroker(url, token=token, facts=replace(FACTS, request_timeout_s=timeout_s))
+    try:
+        return [each for each in await broker.positions() if each.net_qty]
+    finally:
+        await broker.close()
 
 
 def redis_client(redis_url: str) -> Redis:
@@ -103,6 +126,22 @@ def open_strategy_store(config: Config) -> StrategyStore:
     if DEFAULT_ACCOUNT not in store.accounts():
         store.add_account(DEFAULT_ACCOUNT, broker="paper")
     return store
+
+
+def open_database(config: Config) -> Database:
+    """For a process that serves several users for a long time; each has a `user_store` of it. Raises as
+    `open_strategy_store`, which makes what is not there yet."""
+    from squareoff.adapters.sql.database import Database
+
+    open_strategy_store(config).close()
+    return Database.open(config.database)
+
+
+def user_store(database: Database, user: UserId) -> StrategyStore:
+    """Everything of `user`, and nothing of another."""
+    from squareoff.adapters.sql.strategies import StrategyStore
+
+    return StrategyStore(database, user)
 
 
 def paper_accounts(config: Config) -> Mapping[AccountId, PaperAccount]:
@@ -318,10 +357,7 @@ def last_tick(redis_url: str, account: AccountId, symbol: Symbol) -> Tick | None
             raw: bytes | None = client.hget(prices_key(account), symbol)
     except (RedisError, OSError, ValueError):
         return None
-    if raw is None:
-        return None
-    price, at = raw.decode().split()
-    return Tick(symbol, Decimal(price), datetime.fromisoformat(at))
+    return None if raw is None else _tick(symbol, raw)[1]
 
 
 def now_real() -> datetime:

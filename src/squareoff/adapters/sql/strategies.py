@@ -5,8 +5,8 @@ Plain functions of one database, each a short transaction of its own, for the co
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from sqlalchemy import ColumnElement, RowMapping, and_, delete, func, insert, select, true, update
@@ -36,6 +36,15 @@ LOCAL = UserId(1)
 """The user of an installation that has only one."""
 
 WISHES = frozenset({Event.START, Event.STOP, Event.KILL, Event.HAND_OVER})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mark:
+    """Where the records stand, for those who look again only if something changed. `last_seq`: the newest line of the
+    journal, of whoever it is."""
+
+    last_seq: int
+    counts: tuple[int, ...]
 
 
 class StrategyStore:
@@ -239,9 +248,14 @@ class StrategyStore:
 
     # --- what became of it ---
 
-    def runs(self, strategy_id: StrategyId | None = None, *, limit: int = 100) -> tuple[Run, ...]:
-        """The newest runs, newest first, with every order and fill; of one strategy or of all."""
+    def runs(
+        self, strategy_id: StrategyId | None = None, *, limit: int = 100, before: RunId | None = None
+    ) -> tuple[Run, ...]:
+        """The newest runs, newest first, with every order and fill; of one strategy or of all. `before`: only those
+        with a smaller id."""
         of = true() if strategy_id is None else runs.c.strategy_id == strategy_id
+        if before is not None:
+            of = and_(of, runs.c.id < before)
         with self._database.read() as connection:
             return load_runs(connection, and_(runs.c.user_id == self.user, of), latest=limit)
 
@@ -277,6 +291,45 @@ class StrategyStore:
         with self._database.read() as connection:
             rows = connection.execute(query.order_by(journal.c.seq).limit(limit)).mappings()
             return tuple((row["seq"], journal_from(row)) for row in rows)
+
+    def journal_back(
+        self,
+        *,
+        before_seq: int | None = None,
+        words: str = "",
+        kinds: Collection[JournalKind] = (),
+        run_id: RunId | None = None,
+        strategy_id: StrategyId | None = None,
+        limit: int = 100,
+    ) -> Sequence[tuple[int, JournalEntry]]:
+        """The story of our accounts from its newest line back, for those who browse. `words`: all of them stand in the
+        text, in any case. Ask again with the last number as `before_seq` to go on."""
+        mine = journal.c.account.in_(select(accounts.c.id).where(accounts.c.user_id == self.user))
+        query = select(journal).where(mine)
+        if before_seq is not None:
+            query = query.where(journal.c.seq < before_seq)
+        for word in words.split():
+            query = query.where(func.lower(journal.c.text).contains(word.lower(), autoescape=True))
+        if kinds:
+            query = query.where(journal.c.kind.in_(list(kinds)))
+        if run_id is not None:
+            query = query.where(journal.c.run_id == run_id)
+        if strategy_id is not None:
+            query = query.where(journal.c.strategy_id == strategy_id)
+        with self._database.read() as connection:
+            rows = connection.execute(query.order_by(journal.c.seq.desc()).limit(limit)).mappings()
+            return tuple((row["seq"], journal_from(row)) for row in rows)
+
+    def mark(self) -> Mark:
+        """Another one as soon as anything that a screen shows has changed. Cheap: to be asked ten times a second."""
+        mine = and_(runs.c.user_id == self.user, ~runs.c.archived)
+        of_runs = select(func.count(), func.coalesce(func.sum(runs.c.version), 0)).where(mine)
+        waiting = select(func.count(), func.coalesce(func.max(wishes.c.id), 0)).where(wishes.c.taken_by_fence.is_(None))
+        defined = select(func.count(), func.coalesce(func.sum(strategies.c.revision), 0)).where(self._mine)
+        with self._database.read() as connection:
+            last: int | None = connection.execute(select(func.max(journal.c.seq))).scalar()
+            counts = [tuple(connection.execute(each).one()) for each in (of_runs, waiting, defined)]
+        return Mark(last_seq=last or 0, counts=tuple(int(number) for pair in counts for number in pair))
 
     def last_journal_instant(self) -> datetime | None:
         """When the newest line was written (trading time); None without any."""

@@ -33,12 +33,12 @@ from squareoff.core.strategy import Strategy
 from squareoff.core.types import AccountId, StrategyId, Symbol, Tick
 
 if TYPE_CHECKING:
-    from squareoff.adapters.sql.strategies import StrategyStore
+    from redis import Redis
+
+    from squareoff.adapters.sql.strategies import Mark, StrategyStore
     from squareoff.ports import WishRecord
     from squareoff.wiring import ReferenceData
 
-AGES_AT_MOST = 5
-"""Of so many held symbols, those nearest to their stop-loss, Redis is asked for the age of the price."""
 OLD_FEED_S = 5.0
 """As the worker judges it: silent for longer while something is held is an alarm."""
 _RUNS_OF_A_DAY = 100
@@ -73,6 +73,9 @@ class Row:
     gain: Decimal | None = None
     armed: bool | None = None
     """Of one that is ready: whether every check of its preflight is green or not known; None: it was not asked."""
+    red: Check | None = None
+    asked: Event | None = None
+    """A wish that is saved, and that no worker took up yet."""
 
     @property
     def account(self) -> AccountId:
@@ -109,10 +112,35 @@ class Picture:
     alarms: Sequence[str] = ()
     switch: str = ""
     """Of the accounts' kill switches; empty while none is pressed."""
+    rules: Mapping[AccountId, AccountRules] = field(default_factory=dict)
+    mark: Mark
+    """Of the records it was drawn from."""
 
     def guard(self, row: Row) -> str:
         """Who watches its stop-loss."""
         return "squareoff" if row.account in self.workers else "nobody"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Read:
+    """What the records held at `mark`."""
+
+    mark: Mark
+    rules: Mapping[AccountId, AccountRules]
+    open_runs: Sequence[Run]
+    pending: Mapping[StrategyId, WishRecord]
+    strategies: Sequence[Strategy]
+
+    @classmethod
+    def of(cls, store: StrategyStore, mark: Mark) -> _Read:
+        """`mark` was asked for before: what changes meanwhile is read again next time."""
+        return cls(
+            mark=mark,
+            rules=store.all_rules(),
+            open_runs=store.open_runs(),
+            pending={wish.strategy_id: wish for wish in store.pending_wishes()},
+            strategies=store.list(),
+        )
 
 
 @dataclass(kw_only=True)
@@ -132,6 +160,9 @@ class Viewer:
     _repeating: frozenset[StrategyId] = frozenset()
     """Those that are started anew on every trading day."""
     _zones: dict[str, ZoneInfo] = field(default_factory=dict)
+    _read: _Read | None = None
+    """What was read last, which holds as long as the records' mark is the same."""
+    _redis: tuple[str, Redis] | None = None
 
     @classmethod
     def open(cls, config: Config, name: str | None) -> Viewer:
@@ -152,12 +183,15 @@ class Viewer:
         if (up or {}).get("pid") != self._up_before:  # another market may be played from now on
             self.reference, self._up_before = wiring.reference_data(config), (up or {}).get("pid")
         redis_url = (up or {}).get("redis_url") or (config.redis_url if workers else None)
-        rules = self.store.all_rules()
+        mark = self.store.mark()
+        if self._read is None or self._read.mark != mark:
+            self._read = _Read.of(self.store, mark)
+        rules = self._read.rules
         accounts = list(rules)
-        prices = {a: wiring.last_prices(redis_url, a) if redis_url else {} for a in accounts}
+        ticks = self._ticks(redis_url, accounts)
         if workers and up is not None:
             self._preflight(now)
-        rows = self._rows(now, prices)
+        rows = self._rows(self._read, now, ticks)
         shown = [row for row in rows if self.only is None or row.strategy.id == self.only]
         return Picture(
             now=now,
@@ -167,11 +201,31 @@ class Viewer:
             up=up,
             workers=workers,
             accounts=accounts,
-            feed_age_s=self._feed_age_s(redis_url, rows, now),
+            feed_age_s=self._feed_age_s(ticks, rows, now),
             rows=shown,
+            rules=rules,
+            mark=mark,
             alarms=alarms(rows, is_up=up is not None, workers=workers),
             switch="\n".join(filter(None, (_switch(a, rules[a], of_one=len(rules) == 1) for a in accounts))),
         )
+
+    def close(self) -> None:
+        """The store too."""
+        if self._redis is not None:
+            self._redis[1].close()
+        self.store.close()
+
+    def _ticks(self, redis_url: str | None, accounts: Sequence[AccountId]) -> Mapping[AccountId, Mapping[Symbol, Tick]]:
+        from squareoff import wiring
+
+        if not redis_url:
+            return {}
+        if self._redis is None or self._redis[0] != redis_url:
+            if self._redis is not None:
+                self._redis[1].close()
+            self._redis = redis_url, wiring.redis_client(redis_url)
+        client = self._redis[1]
+        return {account: wiring.last_ticks(client, account) for account in accounts}
 
     def _preflight(self, now: datetime) -> None:
         from squareoff.apps.facts import gather, look_around
@@ -192,17 +246,16 @@ class Viewer:
         market = self.reference.market
         return 1.0 if market is None else market.speed
 
-    def _rows(self, now: datetime, prices: Mapping[AccountId, Mapping[Symbol, Decimal]]) -> list[Row]:
-        open_runs = self.store.open_runs()
+    def _rows(self, read: _Read, now: datetime, ticks: Mapping[AccountId, Mapping[Symbol, Tick]]) -> list[Row]:
+        open_runs, pending = read.open_runs, read.pending
         done = self._runs_of_today(open_runs)
-        pending = {wish.strategy_id: wish for wish in self.store.pending_wishes()}
         latest = {run.plan.strategy_id: run for run in sorted((*done, *open_runs), key=_is_open_then_newest)}
-        strategies = {strategy.id: strategy for strategy in self.store.list()}
+        strategies = {strategy.id: strategy for strategy in read.strategies}
         for run in open_runs:
             if not run.is_closed and run.plan.strategy_id not in strategies:
                 strategies[run.plan.strategy_id] = _removed(run, self._zone(run.plan.symbol))
         rows = [
-            self._row(strategy, latest.get(id_), pending.get(id_), now, prices) for id_, strategy in strategies.items()
+            self._row(strategy, latest.get(id_), pending.get(id_), now, ticks) for id_, strategy in strategies.items()
         ]
         return sorted(rows, key=_order)
 
@@ -220,20 +273,24 @@ class Viewer:
         run: Run | None,
         wish: WishRecord | None,
         now: datetime,
-        prices: Mapping[AccountId, Mapping[Symbol, Decimal]],
+        ticks: Mapping[AccountId, Mapping[Symbol, Tick]],
     ) -> Row:
-        zone, price = self._zone(strategy.symbol), prices.get(strategy.account, {}).get(strategy.symbol)
+        tick = ticks.get(strategy.account, {}).get(strategy.symbol)
+        zone, price = self._zone(strategy.symbol), None if tick is None else tick.price
+        asked = None if wish is None else wish.event
         if run is not None and not run.is_closed:
             need = Need.WAITING if run.exposure not in EXPOSED else Need.FAILED if run.state in FINAL else Need.HOLDING
-            asked = "" if wish is None or wish.event is Event.START else f"; {wish.event} waits for the worker"
+            waits = "" if wish is None or wish.event is Event.START else f"; {wish.event} waits for the worker"
             is_asked = run.state is State.READY and strategy.id in self._red
             red = self._red[strategy.id] if is_asked else None
             mend = "" if red is None else f", but {red.name} is RED: {red.text}; {red.mend}"
             return Row(
                 strategy=strategy,
                 need=need,
-                words=_state_words(run) + mend + asked,
+                words=_state_words(run) + mend + waits,
                 armed=red is None if is_asked else None,
+                red=red,
+                asked=asked,
                 next=next_action(run, zone),
                 run=run,
                 zone=zone,
@@ -242,7 +299,8 @@ class Viewer:
             )
         if wish is not None and wish.event is Event.START:
             words = "start saved, waits for `squareoff up`"
-            return Row(strategy=strategy, need=Need.WAITING, words=words, next=self._planned(strategy, now), zone=zone)
+            next_ = self._planned(strategy, now)
+            return Row(strategy=strategy, need=Need.WAITING, words=words, next=next_, zone=zone, asked=asked)
         if run is not None and run.plan.trading_day == now.astimezone(zone).date():
             again = self._planned(strategy, now) if strategy.id in self._repeating else ""
             return Row(
@@ -267,16 +325,18 @@ class Viewer:
             return str(error)
         return f"{buy_words(plan, self._zone(plan.symbol))} on {day_words(plan.trading_day)}"
 
-    def _feed_age_s(self, redis_url: str | None, rows: Iterable[Row], now: datetime) -> float | None:
-        from squareoff import wiring
+    def _feed_age_s(
+        self, ticks: Mapping[AccountId, Mapping[Symbol, Tick]], rows: Iterable[Row], now: datetime
+    ) -> float | None:
+        def ages(chosen: Iterable[Row]) -> list[float]:
+            found = (ticks.get(row.account, {}).get(row.strategy.symbol) for row in chosen)
+            return [_age_s(tick, now) / self._speed for tick in found if tick is not None]
 
-        held = [(row.account, row.strategy.symbol) for row in rows if row.is_held]
-        armed = [(r.account, r.strategy.symbol) for r in rows if r.need is Need.WAITING and r.run is not None]
-        if not redis_url:
-            return None
-        ticks = [wiring.last_tick(redis_url, account, symbol) for account, symbol in (held or armed)[:AGES_AT_MOST]]
-        ages = [_age_s(tick, now) / self._speed for tick in ticks if tick is not None]
-        return max(ages) if held and ages else min(ages, default=None)
+        held = [row for row in rows if row.is_held]
+        if held and (of_held := ages(held)):
+            return max(of_held)
+        armed = [row for row in rows if row.need is Need.WAITING and row.run is not None]
+        return min(ages(held or armed), default=None)
 
     def _zone(self, symbol: str) -> ZoneInfo:
         from squareoff import wiring
