@@ -102,7 +102,7 @@ def vendor(module: str) -> str:
     return ".".join(parts[:2]) if parts and parts[0] == "brokers" else (parts[0] if parts else "")
 
 
-SHARED_BY_ADAPTERS = {"paper_wire", "brokers.wire", "licence"}
+SHARED_BY_ADAPTERS = {"paper_wire", "brokers.wire", "licence", "secrets"}
 """Message shapes and small parts that several adapters speak; they import no adapter themselves."""
 
 

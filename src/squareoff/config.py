@@ -16,6 +16,7 @@ DATA_VARIABLE = "SQUAREOFF_DATA"
 REDIS_VARIABLE = "SQUAREOFF_REDIS_URL"
 TOKEN_VARIABLE = "SQUAREOFF_BROKER_TOKEN"
 """Of a worker's account: how `up` hands it over."""
+SECRETS_KEY_VARIABLE = "SQUAREOFF_SECRETS_KEY_FILE"
 ADDRESS_NAME = "database.url"
 _REDIS_SCHEMES = ("redis://", "rediss://", "unix://")
 
@@ -28,6 +29,8 @@ class Config:
     redis_url: str | None = None
     usual_logs: Path | None = None
     """Where this system keeps logs; None: in the data folder, which somebody chose."""
+    secrets_key_file: Path | None = None
+    """The key of secrets at rest, where somebody named a file for it; None: in the data folder."""
 
     @property
     def database(self) -> Path | str:
@@ -101,6 +104,7 @@ def load_config(
         data=folder / "demo" if demo else folder,
         redis_url=_redis_url(redis_url, environ),
         usual_logs=_usual_logs() if is_usual and not demo else None,
+        secrets_key_file=_key_file(environ),
     )
 
 
@@ -122,6 +126,16 @@ def _redis_url(given: str | None, environ: Mapping[str, str]) -> str | None:
         # the address may carry a password: it is not repeated here
         raise BadInput("redis_url", "is not the address of a Redis", "write it like redis://localhost:6379/0")
     return url
+
+
+def _key_file(environ: Mapping[str, str]) -> Path | None:
+    named = environ.get(SECRETS_KEY_VARIABLE)
+    if not named:
+        return None
+    try:
+        return Path(named).expanduser().absolute()
+    except (OSError, RuntimeError) as error:
+        raise BadInput("secrets", f"${SECRETS_KEY_VARIABLE} names no file: {error}") from error
 
 
 def _read_address(file: Path) -> str | None:

@@ -77,5 +77,17 @@ class EntriesBlocked(SquareoffError):
     """The account's kill switch is on: the licence to buy was not given, nothing was changed."""
 
 
+class Conflict(SquareoffError):
+    """It was changed meanwhile by somebody else: nothing was saved. Look at what it is now, then decide again."""
+
+    def __init__(self, what: str, *, revision: int) -> None:
+        self.revision = revision
+        super().__init__(f"{what} was changed meanwhile: look at what it says now, then change that; nothing was saved")
+
+
+class SecretsUnreadable(SquareoffError):
+    """A secret is there, but no key here opens it: put the key file back, or set the secret again."""
+
+
 class AlreadyRunning(SquareoffError):
     """Somebody else holds the account or the data folder; the message says who."""

@@ -268,12 +268,14 @@ def as_version_0001_had_it(database: Database) -> None:
                      "max_open_positions", "max_orders_per_day", "max_loss_per_day", "square_off_at_loss"),
         "strategies": ("until", "repeating", "revision"),
         "orders": ("limit_price", "cancel_asked"),
+        "users": ("password", "role", "disabled"),
     }  # fmt: skip
     with database.write() as connection:
         for table, columns in added.items():
             for column in columns:
                 connection.exec_driver_sql(f"ALTER TABLE {table} DROP COLUMN {column}")
-        connection.exec_driver_sql("DROP TABLE holds")
+        for table in ("holds", "sessions", "tokens", "links", "audit", "answers", "secrets"):
+            connection.exec_driver_sql(f"DROP TABLE {table}")
         connection.exec_driver_sql("UPDATE alembic_version SET version_num = '0001'")
 
 

@@ -14,3 +14,8 @@ def throw() -> float:
 def name() -> str:
     """Eight letters and digits that no other process has."""
     return secrets.token_hex(4)
+
+
+def secret(length: int) -> str:
+    """So many random bytes as letters that fit into an address; 32 bytes make 43 letters."""
+    return secrets.token_urlsafe(length)

@@ -30,8 +30,10 @@ if TYPE_CHECKING:
     from squareoff.adapters.brokers.paper.ledger import LedgerAudit
     from squareoff.adapters.clock import PacedClock
     from squareoff.adapters.redis.server import RedisServer
+    from squareoff.adapters.sql.access import AccessStore
     from squareoff.adapters.sql.backup import DatabaseLook
     from squareoff.adapters.sql.database import Database
+    from squareoff.adapters.sql.secrets import SecretStore
     from squareoff.adapters.sql.strategies import StrategyStore
     from squareoff.core.instruments import Instruments
     from squareoff.core.session import Calendar, ExchangeHours
@@ -109,21 +111,21 @@ def redis_client(redis_url: str) -> Redis:
 # ------------------------------------------------------------------ the command line
 
 
-def open_strategy_store(config: Config) -> StrategyStore:
-    """What the command line asks of the records. The data folder, the database in it and the paper account are made
-    if they are not there.
+def open_strategy_store(config: Config, *, user: UserId | None = None) -> StrategyStore:
+    """What `user` asks of the records; None: the local one, to whom the command line belongs. The data folder, the
+    database in it and the local user's paper account are made if they are not there.
 
     Raises:
         BadInput: the folder cannot be used, or the database is not ours or of a newer squareoff.
         RecordsUnavailable: the database cannot be read or written now.
     """
     from squareoff.adapters.sql.database import Database
-    from squareoff.adapters.sql.strategies import StrategyStore
+    from squareoff.adapters.sql.strategies import LOCAL, StrategyStore
     from squareoff.core.definition import DEFAULT_ACCOUNT
 
     config.make_data_folder()
-    store = StrategyStore(Database.open(config.database))
-    if DEFAULT_ACCOUNT not in store.accounts():
+    store = StrategyStore(Database.open(config.database), LOCAL if user is None else user)
+    if store.user == LOCAL and DEFAULT_ACCOUNT not in store.accounts():
         store.add_account(DEFAULT_ACCOUNT, broker="paper")
     return store
 
@@ -169,6 +171,30 @@ def paper_accounts_file(config: Config) -> Path:
     from squareoff.adapters.brokers.paper.accounts import FILE_NAME
 
     return config.broker / FILE_NAME
+
+
+def access_store(config: Config) -> AccessStore:
+    """Who may use this installation. The data folder and the database in it are made if they are not there. Raises as
+    `open_strategy_store`."""
+    from squareoff.adapters.dice import secret
+    from squareoff.adapters.sql.access import AccessStore
+    from squareoff.adapters.sql.database import Database
+
+    config.make_data_folder()
+    return AccessStore(Database.open(config.database), now_real, secret)
+
+
+def secret_store(config: Config) -> SecretStore:
+    """Secrets at rest, with the key in the data folder, or in the file that $SQUAREOFF_SECRETS_KEY_FILE names. Raises
+    as `open_strategy_store`."""
+    from squareoff.adapters.secrets import KeyFile
+    from squareoff.adapters.sql.database import Database
+    from squareoff.adapters.sql.secrets import SecretStore
+
+    config.make_data_folder()
+    named = config.secrets_key_file
+    keys = KeyFile(config.data / "secrets.key") if named is None else KeyFile(named, is_ours=False)
+    return SecretStore(Database.open(config.database), keys, now_real)
 
 
 def save_strategies(config: Config, strategies: Sequence[Strategy]) -> tuple[Strategy, ...]:
@@ -378,7 +404,7 @@ def last_journal_instant(config: Config) -> datetime | None:
     """Trading time of the newest line of the journal; None without any."""
     store = open_strategy_store(config)
     try:
-        return store.last_journal_instant()
+        return store.every_journal_instant()
     finally:
         store.close()
 

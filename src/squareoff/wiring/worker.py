@@ -19,6 +19,7 @@ from squareoff.wiring.planner import Preflight, RunPlanner
 
 if TYPE_CHECKING:
     from squareoff.adapters.sql.database import Database
+    from squareoff.adapters.sql.strategies import StrategyStore
     from squareoff.core.board import Board
     from squareoff.core.plausible import PriceLimits
     from squareoff.engine import Engine
@@ -81,7 +82,6 @@ async def run_worker(
     from squareoff.adapters.redis.store import RedisRuntimeStore
     from squareoff.adapters.spool import FileSpool
     from squareoff.adapters.sql.records import SqlRecords
-    from squareoff.adapters.sql.strategies import StrategyStore
     from squareoff.chasing import Chaser
     from squareoff.core.board import Board
     from squareoff.core.orders import Stamp
@@ -193,7 +193,7 @@ async def run_worker(
         listener=listener,
         dice=throw,
     )
-    planner = RunPlanner(account, StrategyStore(database), records, config, limits)
+    planner = RunPlanner(account, await asyncio.to_thread(strategies_of, database, account), records, config, limits)
     keepers = Keepers(
         engine=engine,
         clock=clock,
@@ -295,6 +295,14 @@ async def _open_database(where: Path | str, alerts: Alerts, account: AccountId, 
         asked += 1
         with suppress(TimeoutError):
             await asyncio.wait_for(stop.wait(), 1.0)
+
+
+def strategies_of(database: Database, account: AccountId) -> StrategyStore:
+    """The strategies of the user whose account it is."""
+    from squareoff.adapters.sql.strategies import StrategyStore
+
+    everybodys = StrategyStore(database)
+    return StrategyStore(database, everybodys.every_account().get(account, everybodys.user))
 
 
 def plans_every_s(market: Market | None) -> float:

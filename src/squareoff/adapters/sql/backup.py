@@ -11,12 +11,12 @@ from datetime import datetime
 from pathlib import Path
 from typing import Final
 
-from sqlalchemy import insert, select, update
+from sqlalchemy import delete, insert, select, update
 
 from squareoff.adapters.sql.database import Database, answers, check_version, kind_of, transaction
 from squareoff.adapters.sql.migrations import HEAD
 from squareoff.adapters.sql.rows import journal_values
-from squareoff.adapters.sql.schema import accounts, install, journal
+from squareoff.adapters.sql.schema import accounts, install, journal, links, sessions, tokens
 from squareoff.adapters.sql.sqlite import BUSY_TIMEOUT_S
 from squareoff.core.types import AccountId
 from squareoff.errors import BadInput, RecordsUnavailable
@@ -108,7 +108,8 @@ def put_to_use(path: Path, *, install_id: str, at: datetime, text: str) -> None:
 
     A new `install_id` is needed because the copy counts its runs on from an earlier day: a new run would get the
     number, and so the order ids, of one that was made after the copy, and its orders would be taken for ours. Runs
-    that are there keep their key, so that their orders are still found.
+    that are there keep their key, so that their orders are still found. Sessions, links and tokens end: some of them may
+    have been ended after the copy.
 
     Raises BadInput or RecordsUnavailable.
     """
@@ -116,6 +117,9 @@ def put_to_use(path: Path, *, install_id: str, at: datetime, text: str) -> None:
     try:
         with database.write() as connection:
             connection.execute(update(install).values(install_id=install_id))
+            for table in (sessions, links):  # who was signed out or revoked since must not be let in again
+                connection.execute(delete(table))
+            connection.execute(update(tokens).where(tokens.c.revoked_at.is_(None)).values(revoked_at=at))
             for account in connection.execute(select(accounts.c.id).order_by(accounts.c.id)).scalars().all():
                 entry = JournalEntry(at=at, account=AccountId(account), kind=JournalKind.NOTE, text=text)
                 connection.execute(insert(journal).values(**journal_values(entry)))

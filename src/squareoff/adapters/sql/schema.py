@@ -32,6 +32,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.engine import Dialect
 
+from squareoff.core.access import Role, Scope
 from squareoff.core.events import Cause, Event
 from squareoff.core.limits import Level
 from squareoff.core.machine import State
@@ -140,6 +141,9 @@ users = Table(
     metadata,
     Column("id", Id, primary_key=True),
     Column("name", Text, nullable=False, unique=True),
+    Column("password", Text),  # argon2's own text; NULL: none
+    Column("role", Word(Role), nullable=False, server_default=Role.TRADER.value),
+    Column("disabled", Boolean, nullable=False, server_default=false()),
 )
 
 accounts = Table(
@@ -342,3 +346,86 @@ wishes = Table(
 )
 Index("ix_wishes_not_taken", wishes.c.strategy_id,
       sqlite_where=text("taken_by_fence IS NULL"), postgresql_where=text("taken_by_fence IS NULL"))  # fmt: skip
+
+# ------------------------------------------------------------------ who may use it
+# Of whatever lets somebody in only the SHA-256 is kept: who reads this database, or a copy of it, cannot sign in.
+
+sessions = Table(
+    "sessions",
+    metadata,
+    Column("id", Id, primary_key=True),
+    Column("user_id", Id, ForeignKey("users.id"), nullable=False),
+    Column("secret_hash", Text, nullable=False, unique=True),
+    Column("created_at", Instant, nullable=False),
+    Column("last_seen_at", Instant, nullable=False),
+    Column("expires_at", Instant, nullable=False),
+    Column("about", Prose, nullable=False),
+    Column("via", Text, nullable=False),
+    sqlite_autoincrement=True,
+)
+Index("ix_sessions_user_id", sessions.c.user_id)
+
+tokens = Table(
+    "tokens",
+    metadata,
+    Column("id", Id, primary_key=True),
+    Column("user_id", Id, ForeignKey("users.id"), nullable=False),
+    Column("name", Prose, nullable=False),
+    Column("scope", Word(Scope), nullable=False),
+    Column("secret_hash", Text, nullable=False, unique=True),
+    Column("created_at", Instant, nullable=False),
+    Column("last_used_at", Instant),
+    Column("expires_at", Instant),  # NULL: never
+    Column("revoked_at", Instant),
+    sqlite_autoincrement=True,
+)
+Index("ix_tokens_user_id", tokens.c.user_id)
+
+links = Table(
+    "links",
+    metadata,
+    Column("secret_hash", Text, primary_key=True),
+    Column("user_id", Id, ForeignKey("users.id"), nullable=False),
+    Column("expires_at", Instant, nullable=False),
+    Column("used_at", Instant),
+)
+
+audit = Table(
+    "audit",
+    metadata,
+    Column("id", Id, primary_key=True),
+    Column("at", Instant, nullable=False),
+    # no foreign key: it is written even of nobody. NULL: nobody signed in, or this machine's command line
+    Column("user_id", BigInteger),
+    Column("via", Prose, nullable=False),
+    Column("action", Prose, nullable=False),
+    Column("target", Prose, nullable=False),
+    Column("detail", Prose, nullable=False),
+    Column("address", Prose, nullable=False),
+    sqlite_autoincrement=True,
+)
+Index("ix_audit_user_id_id", audit.c.user_id, audit.c.id)
+
+answers = Table(
+    "answers",
+    metadata,
+    Column("user_id", Id, ForeignKey("users.id"), nullable=False),
+    Column("key", Text, nullable=False),
+    Column("request_hash", Text, nullable=False),
+    Column("status", Integer),  # NULL: being worked on, or whoever did died with it
+    Column("body", Text),
+    Column("at", Instant, nullable=False),
+    PrimaryKeyConstraint("user_id", "key"),
+)
+Index("ix_answers_at", answers.c.at)
+
+secrets = Table(
+    "secrets",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("user_id", Id, ForeignKey("users.id"), nullable=False),
+    Column("nonce", Text, nullable=False),
+    Column("box", Text, nullable=False),
+    Column("key_id", Text, nullable=False),
+    Column("at", Instant, nullable=False),
+)

@@ -29,7 +29,7 @@ from squareoff.core.limits import AccountRules, Level, Limits
 from squareoff.core.run import Run
 from squareoff.core.strategy import Repeat, Strategy
 from squareoff.core.types import AccountId, RunId, StrategyId, UserId
-from squareoff.errors import BadInput
+from squareoff.errors import BadInput, Conflict
 from squareoff.ports import JournalEntry, JournalKind, WishRecord
 
 LOCAL = UserId(1)
@@ -62,9 +62,13 @@ class StrategyStore:
         with self._database.write() as connection:
             known = connection.execute(select(accounts).where(accounts.c.id == account)).one_or_none()
             if known is None:
-                alike = select(accounts.c.id).where(func.lower(accounts.c.id) == account.lower())
-                if (other := connection.execute(alike).scalar()) is not None:
-                    raise BadInput("account", f"{account!r} differs from {other!r} by capitals only", "choose another")
+                alike = select(accounts).where(func.lower(accounts.c.id) == account.lower())
+                other = connection.execute(alike).one_or_none()
+                if other is not None and other.user_id == self.user:
+                    wrong = f"{account!r} differs from {other.id!r} by capitals only"
+                    raise BadInput("account", wrong, "choose another")
+                if other is not None:  # how another user spells it is nobody's business
+                    raise BadInput("account", f"the name {account!r} is taken", "choose another")
                 connection.execute(insert(accounts).values(id=account, user_id=self.user, broker=broker))
             elif known.user_id != self.user:
                 raise BadInput("account", f"the name {account!r} is taken", "choose another")
@@ -76,6 +80,12 @@ class StrategyStore:
         with self._database.read() as connection:
             mine = select(accounts).where(accounts.c.user_id == self.user).order_by(accounts.c.id)
             return {AccountId(row.id): row.broker for row in connection.execute(mine)}
+
+    def every_account(self) -> dict[AccountId, UserId]:
+        """Of every user, with whose it is: for the supervisor and the workers, never for a user."""
+        with self._database.read() as connection:
+            found = connection.execute(select(accounts.c.id, accounts.c.user_id).order_by(accounts.c.id))
+            return {AccountId(row.id): UserId(row.user_id) for row in found}
 
     def close(self) -> None:
         """Close the database as well: for those who opened it only for this."""
@@ -94,13 +104,17 @@ class StrategyStore:
             query = insert(strategies).values(**strategy_values(new)).returning(strategies.c.id)
             return replace(new, id=StrategyId(connection.execute(query).scalar_one()))
 
-    def edit(self, strategy: Strategy, *, at: datetime) -> Strategy:
+    def edit(self, strategy: Strategy, *, at: datetime, revision: int | None = None) -> Strategy:
         """Change the definition, for runs to come; one that is going on keeps its plan. Old and new are journalled.
 
+        `revision`: of what the user saw when deciding; None: whatever it is now.
+
         Raises BadInput: there is no such strategy or account, the name is taken, or symbol or account would change
-        under a run that is not closed."""
+        under a run that is not closed. Raises Conflict: it was edited since that revision."""
         with self._database.write() as connection:
             old = self._by_id(connection, strategy.id)
+            if revision is not None and revision != old.revision:
+                raise Conflict(f"strategy {old.name}", revision=old.revision)
             new = replace(strategy, user=self.user, revision=old.revision + 1)
             if new.name != old.name:
                 self._check_name_free(connection, new.name)
@@ -198,9 +212,10 @@ class StrategyStore:
         return tuple((strategy, next(iter(latest[strategy.id]), None)) for strategy in found)
 
     def total_revision(self) -> int:
-        """Grows with every edit of any definition."""
+        """Grows with every edit of any definition of ours."""
+        mine = select(func.sum(strategies.c.revision)).where(strategies.c.user_id == self.user)
         with self._database.read() as connection:
-            total: int | None = connection.execute(select(func.sum(strategies.c.revision))).scalar()
+            total: int | None = connection.execute(mine).scalar()
             return total or 0
 
     def pending_wishes(self, strategy_id: StrategyId | None = None) -> tuple[WishRecord, ...]:
@@ -331,8 +346,9 @@ class StrategyStore:
             counts = [tuple(connection.execute(each).one()) for each in (of_runs, waiting, defined)]
         return Mark(last_seq=last or 0, counts=tuple(int(number) for pair in counts for number in pair))
 
-    def last_journal_instant(self) -> datetime | None:
-        """When the newest line was written (trading time); None without any."""
+    def every_journal_instant(self) -> datetime | None:
+        """When the newest line of all users was written (trading time), None without any: for the market's clock,
+        never for a user."""
         with self._database.read() as connection:
             at: datetime | None = connection.execute(
                 select(journal.c.at).order_by(journal.c.seq.desc()).limit(1)

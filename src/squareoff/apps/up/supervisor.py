@@ -124,7 +124,7 @@ class Supervisor:
         if self.settings.config.redis_url is None:
             self._start_redis()
         self._store = wiring.open_strategy_store(self.settings.config)
-        accounts = list(self._store.accounts())
+        accounts = list(self._store.every_account())
         for account in accounts:
             wiring.ensure_paper_account(self.settings.config, account)
         self.broker.start()
@@ -226,7 +226,7 @@ class Supervisor:
         self._accounts_again_s = now_s + ACCOUNTS_EVERY_S
         trouble = ""
         try:
-            for account in self._store.accounts():
+            for account in self._store.every_account():
                 if account not in self.workers:
                     wiring.ensure_paper_account(self.settings.config, account)
                     self._start_worker(account)

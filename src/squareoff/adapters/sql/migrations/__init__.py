@@ -9,7 +9,7 @@ from typing import Final
 
 from sqlalchemy.engine import Connection
 
-HEAD: Final = "0004"
+HEAD: Final = "0005"
 
 
 def upgrade(connection: Connection) -> None:
