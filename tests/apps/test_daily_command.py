@@ -514,7 +514,18 @@ def test_completing_in_a_folder_without_a_database_makes_none_and_never_fails(tm
 def up(data: Path, *options: str) -> Iterator[None]:
     log = (data.parent / "up.out").open("w+")
     process = subprocess.Popen(
-        [sys.executable, "-m", "squareoff", "--data", str(data), "up", "--market", "practice", *options],
+        [
+            sys.executable,
+            "-m",
+            "squareoff",
+            "--data",
+            str(data),
+            "up",
+            "--market",
+            "practice",
+            "--no-console",
+            *options,
+        ],
         stdin=subprocess.DEVNULL,
         stdout=log,
         stderr=subprocess.STDOUT,

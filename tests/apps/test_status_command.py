@@ -12,9 +12,10 @@ import pytest
 
 from squareoff import wiring
 from squareoff.adapters.sql.database import Database
+from squareoff.adapters.sql.rows import update_run
 from squareoff.adapters.sql.strategies import StrategyStore
 from squareoff.apps import facts
-from squareoff.apps.status.picture import Viewer
+from squareoff.apps.status.picture import Need, Viewer
 from squareoff.apps.status.screen import sentence, view
 from squareoff.apps.up import supervisor
 from squareoff.config import Config
@@ -60,6 +61,10 @@ def add(squareoff: Squareoff, *names: str) -> Squareoff:
 
 
 def put(squareoff: Squareoff, run: Run, number: int) -> None:
+    put_into(database(squareoff), of_strategy(run, number), [])
+
+
+def of_strategy(run: Run, number: int) -> Run:
     """As the run `number` of the strategy `number`."""
     plan = replace(run.plan, run_id=RunId(number), strategy_id=StrategyId(number))
     run = replace(run, plan=plan, key=f"KEY{number}")
@@ -67,7 +72,7 @@ def put(squareoff: Squareoff, run: Run, number: int) -> None:
         slot = getattr(run, name)
         attempts = tuple(replace(a, client_order_id=f"SQ{number}{name[1]}{a.number}") for a in slot.attempts)
         run = replace(run, **{name: replace(slot, attempts=attempts)})
-    put_into(database(squareoff), run, [])
+    return run
 
 
 def rows(squareoff: Squareoff) -> list[tuple[str, str]]:
@@ -223,6 +228,18 @@ def test_on_a_narrow_terminal_a_row_is_a_sentence(squareoff: Squareoff, is_up: C
     )
     assert view(picture, width=80).renderables
     viewer.store.close()
+
+
+def test_watching_shows_a_run_that_ends(squareoff: Squareoff, is_up: Callable[..., None]) -> None:
+    put(add(squareoff, "morning"), held(), 1)
+    is_up()
+    viewer = Viewer.open(Config(data=squareoff.data), None)
+    assert [row.need for row in viewer.look().rows] == [Need.HOLDING]
+    ended = replace(of_strategy(sold(), 1), version=99)
+    with Database.open(database(squareoff)).write() as connection:
+        update_run(connection, ended)
+    assert [row.need for row in viewer.look().rows] == [Need.DONE]  # it is not archived before the session's close
+    viewer.close()
 
 
 def test_watching_needs_a_terminal(squareoff: Squareoff) -> None:

@@ -64,7 +64,7 @@ class Desk:
     def up(self, *, speed: float = 60) -> subprocess.Popen[bytes]:
         before = self.pid("worker")
         with (self.config.data / "up.out").open("ab") as out:
-            words = self.command("up", "--market", "practice", "--speed", f"{speed:g}")
+            words = self.command("up", "--market", "practice", "--no-console", "--speed", f"{speed:g}")
             process = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=out, stderr=out)
         self.ups.append(process)
         until(lambda: self.told().get("pid") == process.pid and self.pid("worker") not in (None, before), "up")
@@ -240,7 +240,7 @@ def test_sigterm_ends_in_order_sells_nothing_and_says_what_nobody_watches_any_mo
 def test_ctrl_c_with_a_position_asks_and_does_what_is_answered(desk: Desk, letter: str, state: State) -> None:
     master, slave = pty.openpty()
     process = subprocess.Popen(
-        desk.command("up", "--market", "practice", "--speed", "60"),
+        desk.command("up", "--market", "practice", "--no-console", "--speed", "60"),
         stdin=slave, stdout=slave, stderr=slave, start_new_session=True,
     )  # fmt: skip
     desk.ups.append(process)

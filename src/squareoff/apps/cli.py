@@ -169,6 +169,7 @@ for _module in (
     "squareoff.apps.replay_command",
     "squareoff.apps.demo_command",
     "squareoff.apps.up_command",
+    "squareoff.apps.link_command",
     "squareoff.apps.kill_command",
     "squareoff.apps.edit_command",
     "squareoff.apps.fault_points_command",

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Collection, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from decimal import Decimal
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -21,6 +21,7 @@ from squareoff.core.types import AccountId
 from squareoff.errors import RecordsUnavailable
 
 if TYPE_CHECKING:
+    from squareoff.adapters.sql.strategies import StrategyStore
     from squareoff.core.run import Run
 
 FLAT_WITHIN_S = 60.0
@@ -153,17 +154,26 @@ def _held(config: Config) -> list[Run] | None:
         return None
 
 
-def press(config: Config, account: AccountId, level: Level, reason: str) -> dict[str, Any]:
-    """File first: it is there whatever becomes of the rest."""
+def press(
+    config: Config,
+    account: AccountId,
+    level: Level,
+    reason: str,
+    *,
+    by: str | None = None,
+    store: StrategyStore | None = None,
+) -> dict[str, Any]:
+    """File first: it is there whatever becomes of the rest. `by` None: whoever sits at this machine; `store` None: of
+    the user of an installation that has only one."""
     from squareoff import wiring
     from squareoff.apps.up.supervisor import running
 
-    by, at = getpass.getuser(), wiring.now_real()
-    wiring.brake(config, account).press(level, reason=reason, by=by, at=at)
+    who, at = by or getpass.getuser(), wiring.now_real()
+    wiring.brake(config, account).press(level, reason=reason, by=who, at=at)
     in_sql, why = True, ""
     try:
-        with _store(config) as store:
-            store.set_level(account, level, reason=reason, by=by, at=wiring.now(config))
+        with _store(config) if store is None else nullcontext(store) as records:
+            records.set_level(account, level, reason=reason, by=who, at=wiring.now(config))
     except RecordsUnavailable as error:
         in_sql, why = False, str(error)
     wiring.ring_bell((running(config) or {}).get("redis_url", ""), account)
@@ -327,7 +337,7 @@ def _limits(
     with _store(config) as store:
         rules = store.rules(name)
         values: dict[str, Any] = {field: getattr(rules.limits, field) for field in Limits.__dataclass_fields__}
-        values |= {field: _limit(field, text) for field, text in given.items() if text is not None}
+        values |= {field: limit(field, text) for field, text in given.items() if text is not None}
         if square_off_at_loss is not None:
             values["square_off_at_loss"] = square_off_at_loss
         limits = Limits(**values)
@@ -360,7 +370,8 @@ def _show_limits(account: str, rules: AccountRules, limits: Limits) -> None:
         typer.echo(f"  {'at that loss':<30}{'sell everything' if limits.square_off_at_loss else 'no new entries'}")
 
 
-def _limit(field: str, text: str) -> Decimal | int | None:
+def limit(field: str, text: str) -> Decimal | int | None:
+    """What an account may do at most, as written; None: no limit. Raises BadInput."""
     if text.strip().lower() == "none":
         return None
     number = decimal_of(text)

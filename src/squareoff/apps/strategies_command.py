@@ -202,7 +202,7 @@ def _add_all(config: Config, drafts: Sequence[tuple[str, Draft]], *, price: Deci
     if as_json:
         print_json([strategy_row(strategy) for strategy in saved])
     for strategy in () if as_json else saved:
-        typer.echo(f"added {strategy.name}: {_sentence(strategy)}")
+        typer.echo(f"added {strategy.name}: {sentence(strategy)}")
     for text in warnings:
         typer.echo(f"squareoff: note: {text}", err=True)
 
@@ -239,7 +239,8 @@ def find_strategy(store: StrategyStore, which: str) -> Strategy:
         raise BadInput("strategy", f"there is no strategy {which[:60]!r}", _meant(which, names, otherwise)) from error
 
 
-def _sentence(strategy: Strategy) -> str:
+def sentence(strategy: Strategy) -> str:
+    """What it does, in one line."""
     return (
         f"buy {strategy.quantity:f} {strategy.symbol} at {strategy.buy_time:%H:%M:%S}, sell at "
         f"{strategy.sell_time:%H:%M:%S}, stop-loss {strategy.stop_loss}, {strategy.repeat}, {strategy.product}, "
@@ -333,7 +334,7 @@ def _print_strategy(strategy: Strategy, runs: Sequence[Run], zone: ZoneInfo) -> 
     from squareoff.core.machine import EXPOSURE_LABEL
 
     out = console()
-    out.print(f"{strategy.name} (id {strategy.id}): {_sentence(strategy)}", style="bold")
+    out.print(f"{strategy.name} (id {strategy.id}): {sentence(strategy)}", style="bold")
     if not runs:
         out.print(standing(None))
     for run in runs:
@@ -379,7 +380,7 @@ def _rm(
     strategy = find_strategy(store, name)
     is_open = any(not run.is_closed for run in store.runs(strategy.id))
     if not yes and not is_open:  # else it is refused, with the reason: there is nothing to ask
-        typer.confirm(f"Remove {strategy.name} ({_sentence(strategy)})?", abort=True, err=True)
+        typer.confirm(f"Remove {strategy.name} ({sentence(strategy)})?", abort=True, err=True)
     store.remove(strategy.id)
     if as_json:
         print_json({"removed": strategy_row(strategy)})

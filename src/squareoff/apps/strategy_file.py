@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import Any
 
 from squareoff.core.bad_input import BadInput
 from squareoff.core.definition import Draft, read
+from squareoff.core.strategy import Strategy
 
 EXAMPLE = """[[strategy]]
 symbol = "NSE:INFY"
@@ -29,12 +30,43 @@ def load_strategy_file(path: Path) -> list[tuple[str, Draft]]:
 
     Raises BadInput: the file, or the first of its strategies that is wrong, with its place.
     """
-    text = _text(path)
-    tables = _tables(_parsed(text, path.name), path.name)
-    places = [f"{path.name}, {place}" for place in _places(text, len(tables))]
+    return read_strategies(_text(path), path.name)
+
+
+def read_strategies(text: str, name: str) -> list[tuple[str, Draft]]:
+    """As `load_strategy_file`, of the text of a file called `name`."""
+    tables = read_tables(text, name)
+    places = [f"{name}, {place}" for place in _places(text, len(tables))]
     drafts = [(where, read(table, where=where)) for where, table in zip(places, tables, strict=True)]
     _refuse_same_names(drafts)
     return drafts
+
+
+def read_tables(text: str, name: str) -> Sequence[Mapping[str, object]]:
+    """The tables as they are written, not judged yet. Raises BadInput: it is no such file."""
+    return _tables(_parsed(text, name), name)
+
+
+def written(strategies: Iterable[Strategy]) -> str:
+    """The file that makes these strategies."""
+    return "\n".join(_table_of(strategy) for strategy in strategies)
+
+
+def _table_of(strategy: Strategy) -> str:
+    lines = [
+        f"[[{_TABLE}]]",
+        f'name = "{strategy.name}"',
+        f'symbol = "{strategy.symbol}"',
+        f"quantity = {strategy.quantity:f}",
+        f'buy_time = "{strategy.buy_time.isoformat()}"',
+        f'sell_time = "{strategy.sell_time.isoformat()}"',
+        f'stop_loss = "{strategy.stop_loss}"',
+        f'repeat = "{strategy.repeat}"',
+        *([] if strategy.until is None else [f'until = "{strategy.until.isoformat()}"']),
+        f'product = "{strategy.product}"',
+        f'account = "{strategy.account}"',
+    ]
+    return "\n".join(lines) + "\n"
 
 
 def _text(path: Path) -> str:

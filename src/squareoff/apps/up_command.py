@@ -8,15 +8,17 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
+from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from squareoff.apps.link_command import check_console, opening
 from squareoff.config import Config
 
 if TYPE_CHECKING:
-    from squareoff.apps.up.supervisor import Supervisor
+    from squareoff.apps.up.supervisor import ConsoleSettings, Supervisor
     from squareoff.core.run import Run
 
 DEFAULT_SEED = 1
@@ -56,11 +58,46 @@ def register(app: typer.Typer) -> None:
         mischief: Annotated[
             bool, typer.Option("--mischief", help="A bad day: odd ticks, and a broker that misbehaves.")
         ] = False,
+        no_console: Annotated[bool, typer.Option("--no-console", help="Without the web console and its API.")] = False,
+        host: Annotated[
+            str, typer.Option(metavar="ADDRESS", help="Serve the console to others too; then a password is needed.")
+        ] = "127.0.0.1",
+        console_port: Annotated[
+            int | None, typer.Option(metavar="N", min=1, max=65535, help="[8737]", show_default=False)
+        ] = None,
+        allow_host: Annotated[
+            list[str] | None,
+            typer.Option(metavar="NAME[:PORT]", help="A name the console is reached by; may be repeated."),
+        ] = None,
+        tls_cert: Annotated[Path | None, typer.Option(metavar="FILE", help="Serve the console by https.")] = None,
+        tls_key: Annotated[Path | None, typer.Option(metavar="FILE", help="The certificate's key.")] = None,
     ) -> None:
-        raise typer.Exit(run_up(context.obj, market, speed=speed, seed=seed, mischief=mischief))
+        from squareoff.apps.up.supervisor import ConsoleSettings
+
+        console = ConsoleSettings(
+            host=host, port=console_port, allow_hosts=tuple(allow_host or ()), tls_cert=tls_cert, tls_key=tls_key
+        )
+        raise typer.Exit(
+            run_up(
+                context.obj,
+                market,
+                speed=speed,
+                seed=seed,
+                mischief=mischief,
+                console=None if no_console else console,
+            )
+        )
 
 
-def run_up(config: Config, market: str | None, *, speed: float, seed: int, mischief: bool) -> int:
+def run_up(
+    config: Config,
+    market: str | None,
+    *,
+    speed: float,
+    seed: int,
+    mischief: bool,
+    console: ConsoleSettings | None = None,
+) -> int:
     """Returns the exit status. Raises BadInput and AlreadyRunning before anything was started."""
     from squareoff.apps.up.market_place import make_ready, read_market
     from squareoff.apps.up.supervisor import FolderLock, Settings, Supervisor
@@ -69,6 +106,8 @@ def run_up(config: Config, market: str | None, *, speed: float, seed: int, misch
 
     wanted = read_market(market, speed=speed, seed=seed)
     config.make_data_folder()
+    if console is not None:
+        check_console(config, console)
     try:
         lock = FolderLock(config)
     except AlreadyRunning as error:
@@ -81,7 +120,12 @@ def run_up(config: Config, market: str | None, *, speed: float, seed: int, misch
         wiring.open_strategy_store(config).close()
         with _Signals() as signals:
             supervisor = Supervisor(
-                Settings(config=config, market=make_ready(config, wanted, mischief=mischief), oddities=mischief),
+                Settings(
+                    config=config,
+                    market=make_ready(config, wanted, mischief=mischief),
+                    oddities=mischief,
+                    console=console,
+                ),
                 log.say,
             )
             supervisor.start()
@@ -108,6 +152,10 @@ class _Log:
     def say(self, text: str) -> None:
         self._file.write(f"{datetime.now(UTC).isoformat(timespec='milliseconds')} {text}\n")
         self._file.flush()
+        self.show(text)
+
+    def show(self, text: str) -> None:
+        """At the terminal alone: what opens a door is not for a log."""
         try:
             sys.stdout.write(f"{datetime.now().astimezone():%H:%M:%S} {text}\n")
             sys.stdout.flush()
@@ -266,6 +314,8 @@ def _tell_where(supervisor: Supervisor, log: _Log) -> None:
         ("Redis", supervisor.redis_url.partition("@")[2] or supervisor.redis_url),
     ):
         log.say(f"  {what:<13}{where}")
+    if supervisor.console_url:
+        log.show(f"  {'console':<13}{opening(settings.config, supervisor.console_url)}")
     log.say("  see `squareoff status`; Ctrl-C ends it")
 
 

@@ -197,14 +197,16 @@ def secret_store(config: Config) -> SecretStore:
     return SecretStore(Database.open(config.database), keys, now_real)
 
 
-def save_strategies(config: Config, strategies: Sequence[Strategy]) -> tuple[Strategy, ...]:
+def save_strategies(
+    config: Config, strategies: Sequence[Strategy], *, user: UserId | None = None
+) -> tuple[Strategy, ...]:
     """Save new strategies in one transaction: all of them, or none. Raises as `open_strategy_store`, and BadInput
-    for a name that is taken or an account there is not."""
+    for a name that is taken or an account there is not. `user` None: the one of an installation that has only one."""
     from squareoff.adapters.sql.database import Database
-    from squareoff.adapters.sql.strategies import StrategyStore
+    from squareoff.adapters.sql.strategies import LOCAL, StrategyStore
 
     with Database.open(config.database).write() as connection:
-        store = StrategyStore(cast("Database", _OneTransaction(connection)))
+        store = StrategyStore(cast("Database", _OneTransaction(connection)), user or LOCAL)
         return tuple(store.add(strategy) for strategy in strategies)
 
 

@@ -249,7 +249,8 @@ class Viewer:
     def _rows(self, read: _Read, now: datetime, ticks: Mapping[AccountId, Mapping[Symbol, Tick]]) -> list[Row]:
         open_runs, pending = read.open_runs, read.pending
         done = self._runs_of_today(open_runs)
-        latest = {run.plan.strategy_id: run for run in sorted((*done, *open_runs), key=_is_open_then_newest)}
+        newest = {run.plan.run_id: run for run in (*done, *open_runs)}  # one that has just ended is older in `done`
+        latest = {run.plan.strategy_id: run for run in sorted(newest.values(), key=_is_open_then_newest)}
         strategies = {strategy.id: strategy for strategy in read.strategies}
         for run in open_runs:
             if not run.is_closed and run.plan.strategy_id not in strategies:

@@ -32,7 +32,9 @@ if TYPE_CHECKING:
     from squareoff.adapters.redis.server import RedisServer
     from squareoff.adapters.sql.strategies import StrategyStore
 
-LOCK_NAME, STATUS_NAME, BROKER_NAME = "up.lock", "up.json", "broker.json"
+LOCK_NAME, STATUS_NAME, BROKER_NAME, CONSOLE_NAME = "up.lock", "up.json", "broker.json", "console.json"
+CONSOLE_PORT = 8737
+"""The same on every day, so that a bookmark goes on working."""
 READY_WITHIN_S = 60.0
 LOOK_EVERY_S = 0.1
 REDIS_PAUSE_S = 1.0
@@ -47,6 +49,17 @@ class CannotStart(SquareoffError):
 
 
 @dataclass(frozen=True, kw_only=True)
+class ConsoleSettings:
+    """Where API and console are served. `port` None: the usual one, or any that is free if that is taken."""
+
+    host: str = "127.0.0.1"
+    port: int | None = None
+    allow_hosts: tuple[str, ...] = ()
+    tls_cert: Path | None = None
+    tls_key: Path | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class Settings:
     config: Config
     market: Market
@@ -54,6 +67,8 @@ class Settings:
     request_timeout_s: float = 3.0
     quarantine_s: float = 10.0
     """The paper broker shows every order within seconds."""
+    console: ConsoleSettings | None = None
+    """None: without API and console."""
 
 
 class FolderLock:
@@ -90,12 +105,21 @@ class Supervisor:
         self._redis_url = config.redis_url
         self._redis_again_s: float | None = None
         self._port = free_port()
+        self._console_port = CONSOLE_PORT
         self.broker = Child(
             name="the paper broker",
             command=self._broker_command,
             ready=self._run / BROKER_NAME,
             log=self._logs / "broker.log",
         )
+        self.console: Child | None = None
+        if settings.console is not None:
+            self.console = Child(
+                name="the console",
+                command=self._console_command,
+                ready=self._run / CONSOLE_NAME,
+                log=self._logs / "console.log",
+            )
         self.workers: dict[AccountId, Child] = {}
         self._store: StrategyStore | None = None
         self._accounts_again_s = 0.0
@@ -103,7 +127,14 @@ class Supervisor:
 
     @property
     def children(self) -> Sequence[Child]:
-        return self.broker, *self.workers.values()
+        return self.broker, *self.workers.values(), *([] if self.console is None else [self.console])
+
+    @property
+    def console_url(self) -> str:
+        """Empty: there is no console, or it cannot be used yet."""
+        if self.console is None or not self.console.is_ready:
+            return ""
+        return str(json.loads(self.console.ready.read_text())["url"])
 
     @property
     def broker_url(self) -> str:
@@ -136,7 +167,20 @@ class Supervisor:
             raise CannotStart(troubles[0])
         for trouble in troubles:
             self._say(trouble)
+        self._start_console()
         self.tell()
+
+    def _start_console(self) -> None:
+        """Last: trading waits for nobody who only wants to look."""
+        if self.console is None or self.settings.console is None:
+            return
+        wanted = self.settings.console
+        self._console_port = wanted.port or free_port(CONSOLE_PORT, host=wanted.host)
+        if wanted.port is None and self._console_port != CONSOLE_PORT:
+            self._say(f"port {CONSOLE_PORT} is taken: the console is at {self._console_port} this time")
+        self.console.start()
+        if (trouble := self._why_not_ready(self.console)) is not None:
+            self._say(f"{trouble}\ntrading goes on without it")
 
     def _start_worker(self, account: AccountId) -> None:
         name = worker_name(account)
@@ -179,13 +223,21 @@ class Supervisor:
         """The workers first, so that they can write their last words; they sell nothing by themselves."""
         for child in self.workers.values():
             child.ask_to_end()
+        if self.console is not None:
+            self.console.ask_to_end()
         for child in (*self.workers.values(), self.broker):
             child.end()
+        if self.console is not None:
+            self.console.end()
         if self._store is not None:
             self._store.close()
         if self._redis is not None:
             self._redis.stop()
-        for path in (self._run / STATUS_NAME, *(child.ready for child in self.workers.values())):
+        for path in (
+            self._run / STATUS_NAME,
+            self._run / CONSOLE_NAME,
+            *(child.ready for child in self.workers.values()),
+        ):
             path.unlink(missing_ok=True)
 
     # ------------------------------------------------------------------ watch
@@ -245,11 +297,13 @@ class Supervisor:
             "speed": self.settings.market.speed,
             "broker_url": self.broker_url,
             "redis_url": self.redis_url,
+            "console_url": self.console_url,
             "processes": {
                 "supervisor": os.getpid(),
                 "broker": self.broker.pid,
                 **{worker_name(account): child.pid for account, child in self.workers.items()},
                 "redis": None if self._redis is None else self._redis.pid,
+                **({} if self.console is None else {"console": self.console.pid}),
             },
             "accounts": {account: {"worker": child.pid} for account, child in self.workers.items()},
             "deaths": {
@@ -287,6 +341,18 @@ class Supervisor:
         command += ["--request-timeout", f"{settings.request_timeout_s:g}"]
         return [*command, "--quarantine", f"{settings.quarantine_s:g}"]
 
+    def _console_command(self) -> Sequence[str]:
+        config, wanted = self.settings.config, self.settings.console or ConsoleSettings()
+        command = [sys.executable, "-m", "squareoff.apps.api", "--data", str(config.data)]
+        command += ["--host", wanted.host, "--port", str(self._console_port), "--ready", str(self._run / CONSOLE_NAME)]
+        for name in wanted.allow_hosts:
+            command += ["--allow-host", name]
+        if wanted.tls_cert is not None:
+            command += ["--tls-cert", str(wanted.tls_cert)]
+        if wanted.tls_key is not None:
+            command += ["--tls-key", str(wanted.tls_key)]
+        return command if config.redis_url is None else [*command, "--redis", config.redis_url]
+
     def _token_of(self, account: AccountId) -> Mapping[str, str]:
         from squareoff import wiring
 
@@ -302,6 +368,8 @@ class Supervisor:
         ]
         if (broker := orphaned_broker(self._run)) is not None:
             orphans.append(("paper broker", broker))
+        if (console := orphaned_console(self._run)) is not None:
+            orphans.append(("console", console))
         for name, pid in orphans:
             self._say(f"the {name} of an earlier `squareoff up` still runs (process {pid}): it is ended in order")
             end_process(pid)
@@ -336,6 +404,16 @@ def orphaned_broker(run_folder: Path) -> int | None:
         return None
 
 
+def orphaned_console(run_folder: Path) -> int | None:
+    """The console that still answers at the address it once told; None: none does."""
+    try:
+        told = json.loads((run_folder / CONSOLE_NAME).read_text())
+        with urllib.request.urlopen(f"{told['url']}/api/v1/health", timeout=1):
+            return int(told["pid"])
+    except (OSError, ValueError, KeyError):
+        return None
+
+
 def running(config: Config) -> dict[str, Any] | None:
     """What the running `up` of this folder told of itself; None if none runs."""
     path = config.run_folder / LOCK_NAME
@@ -354,9 +432,15 @@ def running(config: Config) -> dict[str, Any] | None:
     return None
 
 
-def free_port() -> int:
-    """One that nobody listens on now; the broker keeps it over its restarts."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
+def free_port(wanted: int = 0, *, host: str = "127.0.0.1") -> int:
+    """`wanted`, or any other that nobody listens on now; who is given it keeps it over its restarts."""
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, wanted))
+        except OSError:
+            if not wanted:
+                raise
+            return free_port(host=host)
         port: int = probe.getsockname()[1]
         return port
