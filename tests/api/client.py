@@ -87,6 +87,7 @@ class Events:
     def __init__(self, browser: Browser, last_id: str) -> None:
         self.document: dict[str, Any] = {}
         self.seen: list[tuple[str, str, Any]] = []
+        self._is_closed = False
         self._connection = http.client.HTTPConnection("127.0.0.1", browser.port, timeout=30)
         headers = {"Cookie": browser.cookie} if browser.cookie else {"Authorization": f"Bearer {browser.token}"}
         if last_id:
@@ -100,13 +101,15 @@ class Events:
     def _read(self) -> None:
         try:
             for id_, event, data in self._lines():
+                if self._is_closed:
+                    return
                 self.seen.append((id_, event, data))
                 if event == "today":
                     self.document = data
                 elif event == "patch":
                     self._merge(data)
-        except (OSError, http.client.HTTPException, ValueError):
-            return
+        except (OSError, http.client.HTTPException, ValueError, AttributeError):
+            return  # closed, by them or by us
 
     def _lines(self) -> Iterator[tuple[str, str, Any]]:
         part: dict[str, str] = {}
@@ -142,4 +145,7 @@ class Events:
         return rows[0] if rows else {}
 
     def close(self) -> None:
+        self._is_closed = True  # a beat wakes the reader within a second
+        self._thread.join(5)
+        self._response.close()
         self._connection.close()

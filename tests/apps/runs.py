@@ -54,13 +54,13 @@ def _tick(symbol: Symbol, wall: str, price: str) -> Tick:
     return Tick(symbol, Decimal(price), session().opens_at + since_opening)
 
 
-def put_into(database: Path, run: Run, journal: Sequence[JournalEntry]) -> None:
+def put_into(database: Path, run: Run, journal: Sequence[JournalEntry], account: AccountId = PAPER) -> None:
     """As if a worker had made them."""
 
     async def put() -> None:
         opened = Database.open(database)
         records = SqlRecords(opened)
-        fence = await records.take_lease(PAPER, owner="test", machine="m", boot="b")
+        fence = await records.take_lease(account, owner="test", machine="m", boot="b")
         await records.add_run(run, fence)
         for entry in journal:
             records.write(entry)

@@ -7,16 +7,15 @@ import json
 import logging
 import os
 import secrets
-import socket
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import uvicorn
 
-from squareoff.apps.api.application import make_app
+from squareoff.apps.api.application import make_app, make_office
 from squareoff.apps.api.desk import Desk
-from squareoff.apps.api.listening import is_loopback, listen, own_hosts
+from squareoff.apps.api.listening import Server, is_loopback, listen, own_hosts
 from squareoff.config import Config
 from squareoff.core.bad_input import BadInput
 from squareoff.errors import SquareoffError
@@ -65,13 +64,8 @@ def serve(given: argparse.Namespace) -> int:
             raise BadInput("host", wrong, "choose one first: squareoff users password NAME")
         listener = listen(given.host, given.port)
         port = listener.getsockname()[1]
-        app = make_app(
-            desk,
-            hosts=own_hosts(given.host, port, given.allow_host),
-            epoch=secrets.token_hex(4),
-            new_ids=_ids(),
-            loopback=loopback,
-        )
+        office = make_office(desk, epoch=secrets.token_hex(4), loopback=loopback)
+        app = make_app(office, hosts=own_hosts(given.host, port, given.allow_host), new_ids=_ids())
         scheme = "https" if secure else "http"
         shown = f"[{given.host}]" if ":" in given.host else given.host
         url = f"{scheme}://{shown}:{port}"
@@ -88,25 +82,16 @@ def serve(given: argparse.Namespace) -> int:
             ssl_certfile=given.tls_cert,
             ssl_keyfile=given.tls_key,
         )
-        server = _Server(config, url=url, ready=given.ready)
-        server.run(sockets=[listener])
+        Server(config, office, ready=lambda: _tell(url, given.ready)).run(sockets=[listener])
         return 0
     finally:
         desk.close()
 
 
-class _Server(uvicorn.Server):
-    """Tells when it can be used."""
-
-    def __init__(self, config: uvicorn.Config, *, url: str, ready: Path | None) -> None:
-        super().__init__(config)
-        self._url, self._ready = url, ready
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
-        print(f"READY {self._url}", flush=True)
-        if self._ready is not None:
-            write_whole(self._ready, json.dumps({"pid": os.getpid(), "url": self._url}))
+def _tell(url: str, ready: Path | None) -> None:
+    print(f"READY {url}", flush=True)
+    if ready is not None:
+        write_whole(ready, json.dumps({"pid": os.getpid(), "url": url}))
 
 
 def _ids() -> Iterator[str]:

@@ -32,10 +32,9 @@ NO_CONSOLE = """<!doctype html><html lang="en"><meta charset="utf-8"><title>squa
 <a href="/api/v1/openapi.json">/api/v1/openapi.json</a>.</p></html>"""
 
 
-def make_app(desk: Desk, *, hosts: Collection[str], epoch: str, new_ids: Iterator[str], loopback: bool) -> ASGIApp:
-    """`hosts`: the values of the header Host that are ours. `epoch`: of this process, for ids of events. `loopback`:
-    whether only this machine can reach it."""
-    office = Office(
+def make_office(desk: Desk, *, epoch: str, loopback: bool) -> Office:
+    """`epoch`: of this process, for ids of events. `loopback`: whether only this machine can reach it."""
+    return Office(
         desk=desk,
         hubs=Hubs(desk=desk, epoch=epoch),
         recorder=Recorder(desk=desk),
@@ -44,6 +43,10 @@ def make_app(desk: Desk, *, hosts: Collection[str], epoch: str, new_ids: Iterato
         by_address=Throttle(tries=20),
         loopback=loopback,
     )
+
+
+def make_app(office: Office, *, hosts: Collection[str], new_ids: Iterator[str]) -> ASGIApp:
+    """`hosts`: the values of the header Host that are ours."""
     app = FastAPI(
         title="squareoff",
         version=__version__,

@@ -12,7 +12,6 @@ import logging
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -79,6 +78,7 @@ class Hub:
     _last_seq: int | None = None
     _trouble: str = ""
     _differed: dict[AccountId, str] = field(default_factory=dict)
+    _closed: bool = False
 
     @property
     def viewers(self) -> int:
@@ -93,24 +93,22 @@ class Hub:
     async def events(self, last_id: str | None) -> AsyncIterator[str]:
         """Everything from `last_id` on if that is still known, else the whole document first."""
         queue: asyncio.Queue[Pushed | None] = asyncio.Queue(WAITING_AT_MOST)
-        self._viewers.add(queue)
         self._empty_since_s = None
         if self._task is None or self._task.done():
             self._task = asyncio.get_running_loop().create_task(self._watch())
+        yield "retry: 1000\n\n"
+        while not self._document and not self._closed:  # a database that is away: the page says so by itself
+            await asyncio.sleep(LOOK_EVERY_S / 5)
         try:
-            yield "retry: 1000\n\n"
-            missed = self._missed(last_id)
-            if missed is None:
-                if not self._document:
-                    with suppress(SquareoffError):
-                        self._document = await self.document()
-                if self._document:
-                    yield Pushed(self._id(), "today", _json(self._document)).wire()
-            for each in missed or ():
+            missed = self._missed(last_id)  # from here to the queue without a pause: nothing is lost between them
+            whole = Pushed(self._id(), "today", _json(self._document))
+            self._viewers.add(queue)
+            for each in [whole] if missed is None else missed:
                 yield each.wire()
             while (event := await queue.get()) is not None:
                 yield event.wire()
-            yield Pushed(self._id(), "today", _json(self._document)).wire()  # too slow: begin anew
+            if not self._closed:
+                yield Pushed(self._id(), "today", _json(self._document)).wire()  # too slow: begin anew
         finally:
             self._viewers.discard(queue)
             if not self._viewers:
@@ -127,6 +125,7 @@ class Hub:
         return [each for each in self._kept if int(each.id.partition("-")[2]) > after]
 
     async def close(self) -> None:
+        self._closed = True
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
@@ -168,8 +167,8 @@ class Hub:
                 log.warning("user %s: cannot look: %s", self.user, error)
             return
         self._trouble = ""
-        patch = _patch(self._document, document)
-        self._document = document
+        before, self._document = self._document, document
+        patch = _patch(before, document) if before else {}
         if patch:
             self._push("patch", _json(patch))
         await self._push_journal()

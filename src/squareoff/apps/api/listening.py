@@ -4,8 +4,28 @@ from __future__ import annotations
 
 import ipaddress
 import socket
+from collections.abc import Callable
 
+import uvicorn
+
+from squareoff.apps.api.callers import Office
 from squareoff.core.bad_input import BadInput
+
+
+class Server(uvicorn.Server):
+    """Says when it can be used, and ends what is pushed before it waits for requests to end: a stream never does."""
+
+    def __init__(self, config: uvicorn.Config, office: Office, *, ready: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._office, self._ready = office, ready
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self._ready()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        await self._office.hubs.close()
+        await super().shutdown(sockets)
 
 
 def is_loopback(host: str) -> bool:

@@ -1,0 +1,108 @@
+"""What is pushed: the whole, then what changed, and after a lost connection where it was."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from squareoff.adapters.sql.database import Database
+from squareoff.adapters.sql.rows import update_run
+from squareoff.core.types import UserId
+from tests.api.client import Browser
+from tests.api.conftest import Served
+from tests.apps.runs import put_into
+from tests.apps.test_daily_command import held, sold
+from tests.apps.test_status_command import of_strategy
+
+Added = Callable[..., int]
+
+
+def test_the_stream_begins_with_everything_and_goes_on_with_what_changes(
+    browser: Browser, added: Added, served: Served
+) -> None:
+    one, other = added("one"), added("two")
+    events = browser.events()
+    events.until(lambda document: len(document["rows"]) == 2)
+    put_into(served.data / "squareoff.db", of_strategy(held(), one), [])
+    document = events.until(lambda document: document["groups"]["holding"] == [one])
+    assert events.row("one")["held"] == "50"
+    assert document["groups"]["not_started"] == [other]
+    patches = [data for _, event, data in events.seen if event == "patch" and "rows" in data]
+    assert all(str(other) not in patch["rows"] for patch in patches)  # what did not change is not sent again
+    with Database.open(served.data / "squareoff.db").write() as connection:
+        update_run(connection, replace(of_strategy(sold(), one), version=99))
+    events.until(lambda document: document["groups"]["done"] == [one])
+    events.close()
+
+
+def test_a_beat_comes_each_second(browser: Browser) -> None:
+    events = browser.events()
+    events.until(lambda _: [event for _, event, _ in events.seen].count("beat") >= 2, within_s=6)
+    events.close()
+
+
+def test_who_was_away_for_a_moment_goes_on_where_it_was(browser: Browser, added: Added) -> None:
+    first = browser.events()
+    first.until(lambda _: len(first.seen) >= 2, within_s=6)
+    last_id = first.seen[-1][0]
+    first.close()
+    added("meanwhile")
+    again = browser.events(last_id)
+    again.document = first.document
+    again.until(lambda _: again.row("meanwhile") != {})
+    assert "today" not in [event for _, event, _ in again.seen]
+    again.close()
+
+
+def test_who_was_away_too_long_begins_anew(browser: Browser) -> None:
+    for last_id in ("other-5", "epoch-99999", "nonsense", "epoch-x"):
+        events = browser.events(last_id)
+        events.until(lambda document: "rows" in document)
+        assert events.seen[0][1] == "today"
+        events.close()
+
+
+def test_new_lines_of_the_journal_are_pushed(browser: Browser, added: Added) -> None:
+    id_ = added()
+    events = browser.events()
+    events.until(lambda _: len(events.seen) >= 2, within_s=6)
+    browser("PUT", f"strategies/{id_}", {"quantity": "7", "revision": 0})
+    events.until(lambda _: any(event == "journal" for _, event, _ in events.seen))
+    (lines,) = [data["entries"] for _, event, data in events.seen if event == "journal"]
+    assert [line["text"] for line in lines] == ["morning edited: quantity 50 -> 7"]
+    events.close()
+
+
+def test_a_viewer_who_does_not_read_begins_anew_and_keeps_no_other_waiting(served: Served) -> None:
+    import asyncio
+
+    from squareoff.apps.api.hub import WAITING_AT_MOST, Hub
+
+    async def watch() -> tuple[list[str], int]:
+        hub = Hub(desk=served.desk, user=UserId(1), epoch="e")
+        stream = hub.events(None)
+        told = [await anext(stream), await anext(stream)]
+        for number in range(WAITING_AT_MOST + 10):
+            hub._push("patch", f'{{"n":{number}}}')
+        while "event: today" not in told[-1] or len(told) < 3:
+            told.append(await anext(stream))
+        viewers = hub.viewers
+        await hub.close()
+        return told, viewers
+
+    told, viewers = asyncio.run(watch())
+    assert told[-1].startswith("id: e-")
+    assert len(told) < 20
+    assert viewers == 1
+
+
+def test_the_stream_ends_for_who_was_signed_out(served: Served, monkeypatch: object) -> None:
+    from squareoff.apps.api.routes import system
+
+    browser = served.signed_in()
+    monkeypatch.setattr(system, "STILL_SIGNED_IN_EVERY_S", 0.0)  # type: ignore[attr-defined]
+    events = browser.events()
+    events.until(lambda _: True)
+    served.desk.access.sign_out_everywhere(UserId(1))
+    events.until(lambda _: [event for _, event, _ in events.seen][-1] == "bye", within_s=6)
+    events.close()
