@@ -79,6 +79,8 @@ class Hub:
     _trouble: str = ""
     _differed: dict[AccountId, str] = field(default_factory=dict)
     _closed: bool = False
+    _known: asyncio.Event = field(default_factory=asyncio.Event)
+    """There is a document, or there will be none any more."""
 
     @property
     def viewers(self) -> int:
@@ -97,8 +99,7 @@ class Hub:
         if self._task is None or self._task.done():
             self._task = asyncio.get_running_loop().create_task(self._watch())
         yield "retry: 1000\n\n"
-        while not self._document and not self._closed:  # a database that is away: the page says so by itself
-            await asyncio.sleep(LOOK_EVERY_S / 5)
+        await self._known.wait()  # a database that is away: the page says so by itself
         try:
             missed = self._missed(last_id)  # from here to the queue without a pause: nothing is lost between them
             whole = Pushed(self._id(), "today", _json(self._document))
@@ -126,6 +127,7 @@ class Hub:
 
     async def close(self) -> None:
         self._closed = True
+        self._known.set()
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
@@ -168,6 +170,7 @@ class Hub:
             return
         self._trouble = ""
         before, self._document = self._document, document
+        self._known.set()
         patch = _patch(before, document) if before else {}
         if patch:
             self._push("patch", _json(patch))
