@@ -50,9 +50,10 @@ Examples:
   squareoff tokens revoke 3
 """
 
-SECRETS_HELP = """Secrets that squareoff keeps for you, encrypted; the key is in the file secrets.key of the data folder.
+SECRETS_HELP = """Secrets that squareoff keeps for you, encrypted.
 
-Keep a copy of that file: a backup does not hold it, and nothing else opens the secrets.
+The key is in the file secrets.key of the data folder. Keep a copy of it: a backup does not hold it, and nothing else
+opens the secrets.
 
 \b
 Examples:
