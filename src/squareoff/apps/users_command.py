@@ -75,6 +75,7 @@ def register(app: typer.Typer) -> None:
     users.callback(invoke_without_command=True, help=USERS_HELP)(_users)
     users.command("add", help="Add a user. The password is asked for twice.")(_add)
     users.command("password", help="Give a user a new password. It ends all their sessions.")(_password)
+    users.command("role", help="Make a user an admin, or a trader.")(_role)
     users.command("disable", help="End all sessions and tokens of a user, and let them in no more.")(_disable)
     users.command("enable", help="Let a user in again, with the password they had.")(_enable)
     app.add_typer(users, name="users")
@@ -142,6 +143,13 @@ def _password(context: typer.Context, name: Name, password_stdin: FromStdin = Fa
         store.change_user(user.id, password=_new_password(user.name, from_stdin=password_stdin))
         _note(store, "password changed", user.name)
     typer.echo(f"{user.name} has a new password; every session of theirs has ended")
+
+
+def _role(context: typer.Context, name: Name, role: Annotated[Role, typer.Argument()]) -> None:
+    with _access(context.obj) as store:
+        user = store.change_user(store.user_named(name).id, role=role)
+        _note(store, "role changed", user.name, f"role {role}")
+    typer.echo(f"{user.name} is now {'an admin' if role is Role.ADMIN else 'a trader'}")
 
 
 def _disable(context: typer.Context, name: Name) -> None:
