@@ -40,8 +40,8 @@ DAILY = Strategy(
     stop_loss=StopLoss(kind=StopLossKind.PERCENT, value=Decimal(1)),
     repeat=Repeat.DAILY,
 )
-EVERYBODYS = {"every_account", "every_journal_instant", "close"}
-"""For the supervisor and the workers; no command or route may offer them to a user."""
+EVERYBODYS = {"every_account", "every_journal_instant", "every_open_run", "of", "close"}
+"""For the supervisor, the workers and the kill switch of the machine; no route may offer them to a user."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -191,6 +191,8 @@ def test_two_users_may_give_the_same_name_to_their_strategies(him: StrategyStore
 def test_whoever_runs_the_workers_knows_every_account(him: StrategyStore, hers: Ids) -> None:
     assert him.every_account() == {HERS: UserId(2), HIS: UserId(3)}
     assert him.every_journal_instant() == NOW
+    assert [run.plan.user for run in him.every_open_run()] == [UserId(2)]
+    assert him.of(UserId(2)).list() == (hers.strategy,)
 
 
 def test_of_two_who_edit_the_same_revision_the_second_is_told(him: StrategyStore, his: Strategy) -> None:

@@ -200,7 +200,7 @@ def test_a_key_that_is_lost_is_not_replaced_by_another_as_if_nothing_were(store:
 def test_a_key_file_that_somebody_named_must_be_there(database: Database, tmp_path: Path) -> None:
     named = KeyFile(tmp_path / "folder-key", is_ours=False)
     store = opened(database, named)
-    with pytest.raises(BadInput, match="there is no key in .*; put it there, or make one"):
+    with pytest.raises(BadInput, match=r"there is no key in .*; put it there, or make one"):
         store.put("x", "y", LOCAL)
     assert not named.file.exists()
     fd = os.open(named.file, os.O_CREAT | os.O_WRONLY, 0o600)
@@ -244,13 +244,16 @@ def dying_at(patch: pytest.MonkeyPatch, step: int) -> list[int]:
     """Dies before its `step`th step, counted from 0; returns the steps that were reached."""
     reached: list[int] = []
 
+    def take() -> None:
+        reached.append(len(reached))
+        if reached[-1] == step:
+            raise Died
+
     def around(work: Any) -> Any:
         def stepped(*arguments: Any, **options: Any) -> Any:
-            for place in ("before", "after"):
-                reached.append(len(reached))
-                if reached[-1] == step:
-                    raise Died
-                done = work(*arguments, **options) if place == "before" else done
+            take()
+            done = work(*arguments, **options)
+            take()
             return done
 
         return stepped
