@@ -37,6 +37,7 @@ from squareoff.adapters.sql.migrations import HEAD
 from squareoff.adapters.sql.records import SqlRecords
 from squareoff.adapters.sql.sqlite import SqliteFile
 from squareoff.adapters.sql.strategies import StrategyStore
+from squareoff.core.access import Role
 from squareoff.core.limits import AccountRules
 from squareoff.core.machine import State
 from squareoff.core.orders import SlotPhase, Stamp, order_key
@@ -257,6 +258,9 @@ async def test_an_upgrade_with_an_open_position_keeps_every_order_and_fill_of_it
         records = SqlRecords(database)
         assert await records.open_runs(PAPER) == (held,)
         assert await records.rules(PAPER) == AccountRules()
+        with database.read() as connection:
+            users = connection.execute(schema.users.select()).all()
+        assert users == [(1, "local", None, Role.ADMIN, False)]
         await records.save(replace(held, version=held.version + 1), fence)
         await records.close()
 
@@ -714,6 +718,7 @@ from pathlib import Path
 from squareoff.adapters.sql.database import Database
 from squareoff.adapters.sql.records import SqlRecords
 from squareoff.core.machine import State
+from squareoff.core.access import Role
 from squareoff.core.limits import AccountRules
 from squareoff.core.orders import Stamp, order_key
 from squareoff.core.run import Run

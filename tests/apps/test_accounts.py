@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Iterator
+from contextlib import closing
 from datetime import timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -14,8 +15,10 @@ import pytest
 from squareoff import wiring
 from squareoff.adapters.brokers.paper.ledger import read_ledger
 from squareoff.apps.up.supervisor import worker_pid, worker_pids
+from squareoff.core.access import Role
 from squareoff.core.definition import DEFAULT_ACCOUNT
 from squareoff.core.events import Event
+from squareoff.core.limits import Level
 from squareoff.core.machine import State
 from squareoff.core.strategy import StopLoss, StopLossKind, Strategy
 from squareoff.core.types import AccountId, StrategyId, Symbol, UserId
@@ -23,6 +26,7 @@ from tests.apps.test_up import IST, Desk, until
 
 SECOND = AccountId("second")
 BOTH = {DEFAULT_ACCOUNT, SECOND}
+LOCAL = UserId(1)
 
 
 @pytest.fixture
@@ -35,17 +39,17 @@ def desk(tmp_path: Path) -> Iterator[Desk]:
     desk.close()
 
 
-def hold(desk: Desk, name: str, account: AccountId) -> None:
-    """Bought on `account`, 10 of the one symbol that both accounts trade."""
+def hold(desk: Desk, name: str, account: AccountId, user: UserId = LOCAL) -> None:
+    """Bought on `account`, of `user`, 10 of the one symbol that both accounts trade."""
     now = wiring.now(desk.config).astimezone(IST)
     sell = now + timedelta(hours=3)
     if sell.date() != now.date() or (sell.hour, sell.minute) > (23, 40):
         pytest.skip("too near to midnight in Mumbai for a run of some hours at this speed")
-    store = wiring.open_strategy_store(desk.config)
+    store = wiring.open_strategy_store(desk.config, user=user)
     strategy = store.add(
         Strategy(
             id=StrategyId(0),
-            user=UserId(1),
+            user=user,
             account=account,
             name=name,
             symbol=Symbol("SIM:ALPHA"),
@@ -94,6 +98,24 @@ def test_an_account_added_while_up_runs_trades_beside_the_first_and_neither_touc
     answer = desk.run("kill", "--square-off", "--all", "--yes", "--reason", "enough")
     assert answer.returncode == 0, answer
     assert net_at_the_broker(desk) == {DEFAULT_ACCOUNT: 0, SECOND: 0}
+
+
+@pytest.mark.processes
+def test_the_account_of_another_user_is_worked_too_and_the_kill_switch_of_the_machine_reaches_it(desk: Desk) -> None:
+    with closing(wiring.access_store(desk.config)) as access:
+        asha = access.add_user("asha", None, Role.TRADER).id
+    desk.up()
+    with closing(wiring.open_strategy_store(desk.config, user=asha)) as store:
+        store.add_account(SECOND, broker="paper")
+    until(lambda: desk.pid("worker-second") and worker_pid(desk.config, SECOND), "a worker of its own")
+    hold(desk, "hers", SECOND, asha)
+    assert net_at_the_broker(desk) == {DEFAULT_ACCOUNT: 0, SECOND: 10}
+    answer = desk.run("kill", "--square-off", "--all", "--yes", "--reason", "enough")
+    assert answer.returncode == 0, answer
+    assert net_at_the_broker(desk) == {DEFAULT_ACCOUNT: 0, SECOND: 0}
+    with closing(wiring.open_strategy_store(desk.config, user=asha)) as store:
+        assert store.rules(SECOND).level is Level.SQUARE_OFF
+    assert desk.run("release", "second", "--reason", "checked").returncode == 0
 
 
 @pytest.mark.processes

@@ -145,9 +145,7 @@ class KeyFile:
 
     def _gone(self) -> BadInput:
         if self.is_ours:
-            return BadInput(
-                "secrets", f"the key {self.file} is not there any more", "put it back from where you keep it"
-            )
+            return BadInput("secrets", f"the key {self.file} is not there any more", "put it back")
         right = f"put it there, or make one: (umask 077; head -c {KEY_BYTES} /dev/urandom | base64 > {self.file})"
         return BadInput("secrets", f"there is no key in {self.file}", right)
 

@@ -446,7 +446,7 @@ def _tell_positions(config: Config, manifest: Manifest) -> None:
 
     store = wiring.open_strategy_store(config)
     try:
-        runs = [run for run in store.open_runs() if run.exposure in (Exposure.LONG, Exposure.UNKNOWN)]
+        runs = [run for run in store.every_open_run() if run.exposure in (Exposure.LONG, Exposure.UNKNOWN)]
         strategies = store.list()
     finally:
         store.close()

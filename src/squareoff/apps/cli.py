@@ -25,6 +25,7 @@ from squareoff.apps import (
     instruments_command,
     status_command,
     strategies_command,
+    users_command,
     why_command,
 )
 from squareoff.config import DATA_VARIABLE, REDIS_VARIABLE, Config, load_config
@@ -161,6 +162,7 @@ status_command.register(app)
 why_command.register(app)
 instruments_command.register(app)
 accounts_command.register(app)
+users_command.register(app)
 alerts_command.register(app)
 doctor_command.register(app)
 backup_command.register(app)

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Collection, Iterator, Sequence
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import contextmanager, suppress
 from decimal import Decimal
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -21,7 +21,6 @@ from squareoff.core.types import AccountId
 from squareoff.errors import RecordsUnavailable
 
 if TYPE_CHECKING:
-    from squareoff.adapters.sql.strategies import StrategyStore
     from squareoff.core.run import Run
 
 FLAT_WITHIN_S = 60.0
@@ -120,7 +119,7 @@ def _level(entries: bool, square_off: bool) -> Level:
 def _accounts(config: Config, account: str | None, every: bool, *, may_be_all: bool = True) -> list[AccountId]:
     try:
         with _store(config) as store:
-            known = list(store.accounts())
+            known = list(store.every_account())  # whoever has the machine stops all that trades on it
     except RecordsUnavailable:  # the switch must work without the database; then the name has to be right
         known = [AccountId(account)] if account else _known_without_sql(config)
     if account is not None:
@@ -154,17 +153,8 @@ def _held(config: Config) -> list[Run] | None:
         return None
 
 
-def press(
-    config: Config,
-    account: AccountId,
-    level: Level,
-    reason: str,
-    *,
-    by: str | None = None,
-    store: StrategyStore | None = None,
-) -> dict[str, Any]:
-    """File first: it is there whatever becomes of the rest. `by` None: whoever sits at this machine; `store` None: of
-    the user of an installation that has only one."""
+def press(config: Config, account: AccountId, level: Level, reason: str, *, by: str | None = None) -> dict[str, Any]:
+    """File first: it is there whatever becomes of the rest. `by` None: whoever sits at this machine."""
     from squareoff import wiring
     from squareoff.apps.up.supervisor import running
 
@@ -172,8 +162,8 @@ def press(
     wiring.brake(config, account).press(level, reason=reason, by=who, at=at)
     in_sql, why = True, ""
     try:
-        with _store(config) if store is None else nullcontext(store) as records:
-            records.set_level(account, level, reason=reason, by=who, at=wiring.now(config))
+        with _store_of(config, account) as store:
+            store.set_level(account, level, reason=reason, by=who, at=wiring.now(config))
     except RecordsUnavailable as error:
         in_sql, why = False, str(error)
     wiring.ring_bell((running(config) or {}).get("redis_url", ""), account)
@@ -273,7 +263,9 @@ def _show_after(
     if level is Level.SQUARE_OFF and before:
         still = {run.plan.run_id for run in after}
         with _store(config) as store:
-            for run in (store.run(each.plan.run_id) for each in before if each.plan.run_id not in still):
+            for run in (
+                store.of(each.plan.user).run(each.plan.run_id) for each in before if each.plan.run_id not in still
+            ):
                 price = run.exit.avg_fill_price
                 text = f"sold at {money(price)}" if price is not None else "closed"
                 typer.echo(f"  {run.plan.name}: flat, the fills prove it; {text}; P&L {money(run.pnl_gross)} gross")
@@ -297,7 +289,9 @@ def _release(
     config: Config = context.obj
     by, at = getpass.getuser(), wiring.now(config)
     name = AccountId(account)
-    with _store(config) as store:  # first: a file gone while the database still says no would be half a release
+    with _store_of(
+        config, name
+    ) as store:  # first: a file gone while the database still says no would be half a release
         before = store.rules(name)
         store.set_level(name, Level.NORMAL, reason=reason, by=by, at=at)
     wiring.brake(config, name).press(Level.NORMAL, reason=reason, by=by, at=at)
@@ -334,7 +328,7 @@ def _limits(
         "max_orders_per_day": max_orders_per_day,
         "max_loss_per_day": max_loss_per_day,
     }
-    with _store(config) as store:
+    with _store_of(config, name) as store:
         rules = store.rules(name)
         values: dict[str, Any] = {field: getattr(rules.limits, field) for field in Limits.__dataclass_fields__}
         values |= {field: limit(field, text) for field, text in given.items() if text is not None}
@@ -405,3 +399,10 @@ def _store(config: Config) -> Iterator[Any]:
         yield store
     finally:
         store.close()
+
+
+@contextmanager
+def _store_of(config: Config, account: AccountId) -> Iterator[Any]:
+    """Of the user whose account it is; of the local one for an account there is not."""
+    with _store(config) as store:
+        yield store.of(store.every_account().get(account, store.user))

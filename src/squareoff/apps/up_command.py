@@ -254,9 +254,9 @@ def _square_off(supervisor: Supervisor, signals: _Signals, say: Callable[[str], 
     config = supervisor.settings.config
     store = wiring.open_strategy_store(config)
     try:
-        for run in store.open_runs():
+        for run in store.every_open_run():
             if not run.is_closed:
-                store.wish(run.plan.strategy_id, Event.STOP, at=wiring.now(config), by="Ctrl-C")
+                store.of(run.plan.user).wish(run.plan.strategy_id, Event.STOP, at=wiring.now(config), by="Ctrl-C")
     finally:
         store.close()
     for account in supervisor.workers:
@@ -270,13 +270,13 @@ def _square_off(supervisor: Supervisor, signals: _Signals, say: Callable[[str], 
 
 
 def holding(config: Config) -> list[Run]:
-    """Runs that hold something, or may."""
+    """Runs of every user that hold something, or may."""
     from squareoff import wiring
     from squareoff.core.types import Exposure
 
     store = wiring.open_strategy_store(config)
     try:
-        return [run for run in store.open_runs() if run.exposure in (Exposure.LONG, Exposure.UNKNOWN)]
+        return [run for run in store.every_open_run() if run.exposure in (Exposure.LONG, Exposure.UNKNOWN)]
     finally:
         store.close()
 

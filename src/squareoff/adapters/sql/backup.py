@@ -108,8 +108,8 @@ def put_to_use(path: Path, *, install_id: str, at: datetime, text: str) -> None:
 
     A new `install_id` is needed because the copy counts its runs on from an earlier day: a new run would get the
     number, and so the order ids, of one that was made after the copy, and its orders would be taken for ours. Runs
-    that are there keep their key, so that their orders are still found. Sessions, links and tokens end: some of them may
-    have been ended after the copy.
+    that are there keep their key, so that their orders are still found. Sessions, links and tokens end: some of
+    them may have been ended after the copy.
 
     Raises BadInput or RecordsUnavailable.
     """

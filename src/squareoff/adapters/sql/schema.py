@@ -419,7 +419,7 @@ answers = Table(
 )
 Index("ix_answers_at", answers.c.at)
 
-secrets = Table(
+secret_boxes = Table(
     "secrets",
     metadata,
     Column("id", Text, primary_key=True),

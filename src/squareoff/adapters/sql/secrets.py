@@ -13,7 +13,7 @@ from sqlalchemy.engine import Connection
 
 from squareoff.adapters.secrets import Box, Key, KeyFile
 from squareoff.adapters.sql.database import Database
-from squareoff.adapters.sql.schema import secrets
+from squareoff.adapters.sql.schema import secret_boxes
 from squareoff.core.types import UserId
 from squareoff.errors import BadInput, SecretsUnreadable
 
@@ -52,24 +52,26 @@ class SecretStore:
         if not text or len(text) > _LETTERS_MAX:
             raise BadInput("secret", "is empty or too long", f"1 to {_LETTERS_MAX} letters")
         with self._database.write() as connection:
-            of = connection.execute(select(secrets.c.user_id).where(secrets.c.id == record)).scalar()
+            of = connection.execute(select(secret_boxes.c.user_id).where(secret_boxes.c.id == record)).scalar()
             if of not in (None, user):
                 raise BadInput("secret", f"the name {record!r} is taken", "choose another")
             # The key is read while nobody else can write: an exchange has either not begun to look at the boxes, and
             # finds this one, or is over, and then the key is the new one.
-            others = connection.execute(select(func.count()).select_from(secrets)).scalar_one()
+            others = connection.execute(select(func.count()).select_from(secret_boxes)).scalar_one()
             box = self._keys.current(may_make=not others).close(record, text)
             values = {**asdict(box), "user_id": user, "at": self._now()}
             if of is None:
-                connection.execute(insert(secrets).values(id=record, **values))
+                connection.execute(insert(secret_boxes).values(id=record, **values))
             else:
-                connection.execute(update(secrets).where(secrets.c.id == record).values(values))
+                connection.execute(update(secret_boxes).where(secret_boxes.c.id == record).values(values))
 
     def get(self, record: str) -> str | None:
         """None: there is none."""
         for look in range(1, _LOOKS + 1):
             with self._database.read() as connection:
-                row = connection.execute(select(secrets).where(secrets.c.id == record)).mappings().one_or_none()
+                row = (
+                    connection.execute(select(secret_boxes).where(secret_boxes.c.id == record)).mappings().one_or_none()
+                )
             if row is None:
                 return None
             known = {key.id: key for key in self._keys.all()}
@@ -80,14 +82,14 @@ class SecretStore:
     def list(self) -> tuple[SecretAbout, ...]:
         """By name."""
         with self._database.read() as connection:
-            rows = connection.execute(select(secrets).order_by(secrets.c.id)).mappings()
+            rows = connection.execute(select(secret_boxes).order_by(secret_boxes.c.id)).mappings()
             names = tuple(SecretAbout.__dataclass_fields__)
             return tuple(SecretAbout(**{name: row[name] for name in names}) for row in rows)
 
     def remove(self, record: str) -> None:
         """Raises BadInput: there is none."""
         with self._database.write() as connection:
-            if not connection.execute(delete(secrets).where(secrets.c.id == record)).rowcount:
+            if not connection.execute(delete(secret_boxes).where(secret_boxes.c.id == record)).rowcount:
                 raise BadInput("secret", f"there is no secret {record[:60]!r}", "see `squareoff secrets`")
 
     def rotate(self) -> int:
@@ -108,7 +110,7 @@ class SecretStore:
     def _close_anew(self) -> int:
         """Every box with the current key."""
         with self._database.write() as connection:
-            rows = connection.execute(select(secrets).order_by(secrets.c.id)).mappings().all()
+            rows = connection.execute(select(secret_boxes).order_by(secret_boxes.c.id)).mappings().all()
             keys = self._keys.all()
             known = {key.id: key for key in keys}
             texts = {row["id"]: _opened(row, known) for row in rows}
@@ -119,7 +121,7 @@ class SecretStore:
 
     def _replace(self, connection: Connection, row: RowMapping, box: Box) -> None:
         values = {**asdict(box), "at": self._now()}
-        connection.execute(update(secrets).where(secrets.c.id == row["id"]).values(values))
+        connection.execute(update(secret_boxes).where(secret_boxes.c.id == row["id"]).values(values))
 
 
 def _opened(row: RowMapping, known: dict[str, Key]) -> str:

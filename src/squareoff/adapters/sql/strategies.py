@@ -87,6 +87,15 @@ class StrategyStore:
             found = connection.execute(select(accounts.c.id, accounts.c.user_id).order_by(accounts.c.id))
             return {AccountId(row.id): UserId(row.user_id) for row in found}
 
+    def every_open_run(self) -> tuple[Run, ...]:
+        """Of every user, each run that is not archived, by id: for who ends what trades, never for a user."""
+        with self._database.read() as connection:
+            return load_runs(connection, ~runs.c.archived)
+
+    def of(self, user: UserId) -> StrategyStore:
+        """The same database for another user."""
+        return StrategyStore(self._database, user)
+
     def close(self) -> None:
         """Close the database as well: for those who opened it only for this."""
         self._database.close()

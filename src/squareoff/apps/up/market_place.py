@@ -90,7 +90,7 @@ def _refuse_change(before: Market | None, wanted: Wanted, config: Config) -> Non
 
     if before is None or (before.kind, before.source) == (wanted.kind, wanted.source):
         return
-    held = [run for run in wiring.open_strategy_store(config).open_runs() if not run.is_closed]
+    held = [run for run in wiring.open_strategy_store(config).every_open_run() if not run.is_closed]
     if held:
         names = ", ".join(sorted({run.plan.name for run in held}))
         raise BadInput(

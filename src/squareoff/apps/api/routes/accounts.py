@@ -132,7 +132,7 @@ def kill(asked: shapes.Kill, caller: Trader) -> shapes.Killed:
         if run.plan.account in asked.accounts and run.exposure in (Exposure.LONG, Exposure.UNKNOWN)
     ]
     pressed = [
-        press(caller.desk.config, AccountId(account), level, asked.reason, by=caller.user.name, store=caller.store)
+        press(caller.desk.config, AccountId(account), level, asked.reason, by=caller.user.name)
         for account in dict.fromkeys(asked.accounts)
     ]
     caller.note("kill switch", ", ".join(asked.accounts), f"{level}: {asked.reason}")
