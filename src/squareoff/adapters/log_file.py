@@ -7,6 +7,7 @@ of an order: `wiring.telling` collects lines in memory and hands them over in a 
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
@@ -102,7 +103,10 @@ class LogFile:
             self._is_torn, self._lost_told = False, lost
 
     def _line(self, fields: dict[str, Any]) -> bytes:
-        line: bytes = self._encode(fields)
+        try:
+            line: bytes = self._encode(fields)
+        except Exception:  # words from outside may hold anything: the others must not suffer
+            line = json.dumps({**fields, "data": repr(fields.get("data"))}).encode()
         for secret in self._secrets:
             if secret in line:
                 line = line.replace(secret, HIDDEN)
