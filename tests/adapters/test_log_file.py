@@ -93,6 +93,12 @@ def test_no_secret_reaches_the_file_whoever_wrote_it_into_a_line(tmp_path: Path)
     assert lines(log.path)[0]["event"] == "refused: (hidden)"
 
 
+def test_a_secret_that_json_spells_otherwise_is_hidden_too(tmp_path: Path) -> None:
+    log = LogFile(tmp_path / "worker.jsonl", secrets=['a"b\\c\u00fc-123'])
+    log.write([entry('why a"b\\c\u00fc-123'), entry('\ud800 a"b\\c\u00fc-123')])
+    assert [line["event"] for line in lines(log.path)] == ["why (hidden)", "\ud800 (hidden)"]
+
+
 def test_five_files_are_kept_and_none_grows_beyond_the_limit(tmp_path: Path) -> None:
     log = LogFile(tmp_path / "worker.jsonl", bytes_max=1000)
     for number in range(60):

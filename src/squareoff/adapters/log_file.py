@@ -76,8 +76,8 @@ class LogFile:
         files_kept: int = FILES_KEPT,
     ) -> None:
         self.path, self._bytes_max, self._files_kept = path, bytes_max, files_kept
-        self._secrets = [secret.encode() for secret in secrets if secret]
         self._encode = msgspec.json.Encoder(enc_hook=str, decimal_format="string").encode
+        self._secrets = [spelling for secret in secrets if secret for spelling in _spellings(secret)]
         self.lost = 0
         """Lines that were not written."""
         self._lost_told = 0
@@ -137,6 +137,11 @@ class LogFile:
     def _number(self, number: int) -> Path:
         """`worker.jsonl`, then `worker.jsonl.1` and so on: the higher, the older."""
         return self.path.with_name(f"{self.path.name}.{number}") if number else self.path
+
+
+def _spellings(secret: str) -> set[bytes]:
+    """As it stands in a line, also where JSON spells a letter of it otherwise."""
+    return {secret.encode(), msgspec.json.encode(secret)[1:-1], json.dumps(secret)[1:-1].encode()}
 
 
 def _of_lost(count: int, next_one: JournalEntry) -> dict[str, Any]:

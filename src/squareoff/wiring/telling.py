@@ -123,9 +123,9 @@ class Teller:
         while True:
             await watched.precedence.calm()
             if self._thread.is_idle:
-                self._hand_over_lines()
                 if rounds % SNAPSHOT_EVERY == 0:
                     self._hand_over_snapshot(watched)
+                self._hand_over_lines()
             rounds += 1
             await watched.clock.sleep(LOG_EVERY_S)
 
