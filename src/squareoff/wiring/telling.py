@@ -170,18 +170,15 @@ class Teller:
         mine.put_one(figures.RECOVERED, float(watched.has_recovered()))
 
 
-def secrets_of(*texts: str) -> list[str]:
-    """What must not be read in a log: tokens, and the passwords of addresses."""
-    found = chain.from_iterable(map(_secrets_in, texts))
+def secrets_of(token: str, *addresses: str | Path) -> list[str]:
+    """What must not be read in a log: the token, and the passwords of `addresses`. A path has none."""
+    found = chain([token], *map(_passwords, addresses))
     return sorted({secret for secret in found if len(secret) >= SECRET_LETTERS_MIN}, key=len, reverse=True)
 
 
-def _secrets_in(text: str) -> Iterator[str]:
-    if "://" not in text:
-        yield text
-        return
+def _passwords(address: str | Path) -> Iterator[str]:
     try:
-        password = urlsplit(text).password
+        password = urlsplit(str(address)).password
     except ValueError:
         return
     if password is not None:

@@ -139,7 +139,7 @@ async def run_worker(
         journal=points.around("journal", sql),
         snapshot=metrics_file(config.run_folder, account),
         log=settings.log or log_file(config.logs, account),
-        secrets=secrets_of(settings.token, settings.redis_url, str(config.database)),
+        secrets=secrets_of(settings.token, settings.redis_url, config.database),
     )
     journal = teller.journal
     file = FileSpool(folder / f"{account}.spool", lease.machine, lease.boot)
