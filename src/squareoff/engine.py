@@ -784,13 +784,16 @@ class Engine:
         )
         self._precedence.order_leaves()
         self._meter.order_asked(attempt.client_order_id)
-        sent = await self._gateway.send(
-            order,
-            attempt=attempt.number,
-            cause=cause,
-            not_after=not_after,
-            objection=lambda: self._objection(run_id) if name is SlotName.ENTRY else None,
-        )
+        try:
+            sent = await self._gateway.send(
+                order,
+                attempt=attempt.number,
+                cause=cause,
+                not_after=not_after,
+                objection=lambda: self._objection(run_id) if name is SlotName.ENTRY else None,
+            )
+        finally:
+            self._meter.order_over(attempt.client_order_id)
         self._meter.order_answered(run_id, side, attempt.client_order_id, sent, self._clock.monotonic_s())
         if isinstance(sent, Refused) and attempt.client_order_id in self.ownership.lost:
             # an earlier send of this very order may still turn up: no other order may be made beside it

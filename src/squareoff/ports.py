@@ -209,6 +209,9 @@ class Meter(Protocol):
     def order_leaves(self, order: ClientOrderId, at_s: float) -> None:
         """Every check is passed: its bytes are written now."""
 
+    def order_over(self, order: ClientOrderId) -> None:
+        """Nobody waits for its answer any more, also where something failed that never should."""
+
     def order_answered(self, run_id: RunId, side: Side, order: ClientOrderId, sent: Sent, at_s: float) -> None:
         """What became of a send is known, or that nobody knows."""
 

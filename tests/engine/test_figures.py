@@ -101,6 +101,25 @@ def test_an_unknown_outcome_of_an_earlier_worker_counts_too(begin: Begin) -> Non
     assert told.value(figures.LOOK_UPS, "found") == 1
 
 
+def test_an_order_of_which_something_failed_on_its_way_is_unknown_until_it_is_resolved(begin: Begin) -> None:
+    world, told = metered(begin, bought=True)
+    world.errors_expected = True
+
+    def no_disk(call: str) -> None:
+        if call == "mark X01":
+            raise OSError(28, "No space left on device")
+
+    world.breaks = no_disk
+    world.tick("1540.00")
+    world.go(2)
+    assert unknown(world, told) == 1
+    assert told.histogram(figures.TICK_TO_ORDER).count == 0
+    world.breaks = lambda call: None
+    world.go(30)
+    assert world.run().state == "exited_by_sl"
+    assert unknown(world, told) == 0
+
+
 def test_a_refused_exit_is_counted_with_the_one_that_follows(begin: Begin) -> None:
     world, told = metered(begin, bought=True)
     world.venue.add(Mischief(kind=Kind.BUSY, slot="X", times=1))

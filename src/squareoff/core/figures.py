@@ -193,8 +193,10 @@ class Figures:
     def order_leaves(self, order: ClientOrderId, at_s: float) -> None:
         self._left_s[order] = at_s
 
-    def order_answered(self, run_id: RunId, side: Side, order: ClientOrderId, sent: Sent, at_s: float) -> None:
+    def order_over(self, order: ClientOrderId) -> None:
         self._asked.discard(order)
+
+    def order_answered(self, run_id: RunId, side: Side, order: ClientOrderId, sent: Sent, at_s: float) -> None:
         self.count(ORDERS, side, OUTCOMES[type(sent)])
         left_s = self._left_s.pop(order, None)
         if left_s is None:
@@ -295,6 +297,9 @@ class Unmetered:
         pass
 
     def order_leaves(self, order: ClientOrderId, at_s: float) -> None:
+        pass
+
+    def order_over(self, order: ClientOrderId) -> None:
         pass
 
     def order_answered(self, run_id: RunId, side: Side, order: ClientOrderId, sent: Sent, at_s: float) -> None:
