@@ -43,7 +43,7 @@ def test_a_line_names_strategy_run_and_order(tmp_path: Path) -> None:
     )
     assert lines(log.path) == [
         {
-            "at": "2026-07-13T04:10:00.000000+00:00",
+            "at": "2026-07-13T04:10:00Z",
             "level": "info",
             "event": "SELL 50 NSE:INFY at market",
             "account": "A1",

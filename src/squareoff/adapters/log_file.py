@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable, Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -48,15 +47,22 @@ def level_of(entry: JournalEntry) -> str:
 
 def fields_of(entry: JournalEntry) -> dict[str, Any]:
     """What a line says; what is not known is left out."""
-    fields: dict[str, Any] = {"at": _utc(entry.at), "level": level_of(entry), "event": entry.text}
-    fields |= {"account": entry.account, "kind": entry.kind, "engine": entry.engine}
+    fields: dict[str, Any] = {
+        "at": entry.at,
+        "level": level_of(entry),
+        "event": entry.text,
+        "account": entry.account,
+        "kind": entry.kind,
+        "engine": entry.engine,
+    }
     if entry.strategy_id is not None:
         fields["strategy_id"] = entry.strategy_id
     if entry.run_id is not None:
         fields["run_id"] = entry.run_id
-    data = dict(entry.data)
-    if (order := data.pop("order", None)) is not None:
+    data = entry.data
+    if (order := data.get("order")) is not None:
         fields["client_order_id"] = order
+        data = {name: value for name, value in data.items() if name != "order"}
     if data:
         fields["data"] = data
     return fields
@@ -106,7 +112,7 @@ class LogFile:
         try:
             line: bytes = self._encode(fields)
         except Exception:  # words from outside may hold anything: the others must not suffer
-            line = json.dumps({**fields, "data": repr(fields.get("data"))}).encode()
+            line = json.dumps({**fields, "data": repr(fields.get("data"))}, default=str).encode()
         for secret in self._secrets:
             if secret in line:
                 line = line.replace(secret, HIDDEN)
@@ -146,9 +152,5 @@ def _spellings(secret: str) -> set[bytes]:
 
 def _of_lost(count: int, next_one: JournalEntry) -> dict[str, Any]:
     text = f"{count} lines before this one were dropped: the log could not take them; the journal has them"
-    return {"at": _utc(next_one.at), "level": "warning", "event": text, "account": next_one.account, "kind": "dropped",
+    return {"at": next_one.at, "level": "warning", "event": text, "account": next_one.account, "kind": "dropped",
             "engine": "idle", "data": {"count": count}}  # fmt: skip
-
-
-def _utc(at: datetime) -> str:
-    return at.astimezone(UTC).isoformat(timespec="microseconds")
