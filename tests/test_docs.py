@@ -18,8 +18,10 @@ from urllib.parse import urlsplit
 import pytest
 import typer
 
+from squareoff.apps import metrics
 from squareoff.apps.cli import app
 from squareoff.apps.demo.script import BY_NAME
+from squareoff.core.figures import METRICS
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -154,6 +156,18 @@ def test_a_command_that_does_not_exist_is_found(command: str) -> None:
 def test_every_run_of_the_demo_is_in_the_readme() -> None:
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     assert [name for name in BY_NAME if f"squareoff demo --only {name}`" not in readme] == []
+
+
+# ------------------------------------------------------------------ figures
+
+
+def test_every_metric_is_explained_and_none_that_does_not_exist() -> None:
+    text = (ROOT / "docs" / "metrics.md").read_text(encoding="utf-8")
+    told = {metric.name for metric in METRICS} | {metrics.AGE, metrics.IGNORED}
+    rows = set(re.findall(r"^\| `(squareoff_\w+)` \|", text, re.MULTILINE))
+    assert rows == told
+    named = {name.removesuffix("_bucket") for name in re.findall(r"\bsquareoff_\w+", text)}
+    assert named == told
 
 
 # ------------------------------------------------------------------ tests

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 from squareoff.core.board import Board
 from squareoff.core.events import Cause, Event, Signal, Source
+from squareoff.core.figures import UNMETERED
 from squareoff.core.machine import State
 from squareoff.core.orders import RESCUE_EVERY_S, AttemptPhase, SlotPhase
 from squareoff.core.ownership import Ownership, key_of, net_of
@@ -19,7 +20,7 @@ from squareoff.core.run import Run, slot_of
 from squareoff.core.types import ZERO, ClientOrderId, OrderReport, RunId, SlotName
 from squareoff.core.values import replace
 from squareoff.errors import BrokerUnavailable
-from squareoff.ports import Broker, Clock, EngineState, JournalKind, Severity, Storyteller
+from squareoff.ports import Broker, Clock, EngineState, JournalKind, Meter, Severity, Storyteller
 
 LOOK_UP_FIRST_S, LOOK_UP_LONGEST_S = 0.5, 5.0
 """A lost order is looked up at once, then with these pauses, doubling."""
@@ -52,8 +53,9 @@ class Chaser:
         clock: Clock,
         broker: Broker,
         spawn: Callable[[Coroutine[Any, Any, None]], object],
+        meter: Meter = UNMETERED,
     ) -> None:
-        self._engine, self._clock, self._broker, self._spawn = engine, clock, broker, spawn
+        self._engine, self._clock, self._broker, self._spawn, self._meter = engine, clock, broker, spawn, meter
         self._chased: dict[tuple[str, ClientOrderId], object] = {}
         """The tasks; asyncio itself holds them loosely."""
 
@@ -189,6 +191,7 @@ class Chaser:
             over = self._clock.monotonic_s() - began_s >= long_enough_s
             looks += 1
             found = await self._look_once(run, order, looks)
+            self._meter.looked_up(found)
             if found or (found is False and over and await self._is_given_up(run_id, name, order, looks)):
                 return
             await self._clock.sleep(pause_s)

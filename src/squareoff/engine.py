@@ -19,6 +19,7 @@ from squareoff.core.board import Board, exit_qty, is_exposed, may_be_live
 from squareoff.core.edit import edited
 from squareoff.core.events import Cause, Event, Signal, Source
 from squareoff.core.exits import exit_limit
+from squareoff.core.figures import UNMETERED
 from squareoff.core.limits import AccountRules, DayTotals, Level, loss_is_reached, objection, orders_of, pnl_of
 from squareoff.core.machine import CAUSE_LABEL, EXPOSURE_LABEL, STATE_LABEL, Effect, State
 from squareoff.core.orders import RESCUE_EVERY_S, Attempt, AttemptPhase, SlotPhase, Stamp
@@ -54,6 +55,7 @@ from squareoff.ports import (
     Journal,
     JournalEntry,
     JournalKind,
+    Meter,
     Precedence,
     Records,
     RuntimeStore,
@@ -94,6 +96,8 @@ _URGENT = frozenset({Event.STOPLOSS, Event.KILL, Event.STOP})
 _KILLABLE = frozenset({State.READY, State.RUNNING, State.BOUGHT, State.SELL_PENDING})
 
 _NO_RULES = AccountRules()
+
+_TIMER = Source.TIMER
 
 _GETS_OUT = frozenset({Effect.SEND_EXIT, Effect.UPGRADE_EXIT})
 
@@ -141,12 +145,13 @@ class Engine:
         is_acknowledged: Callable[[str], bool] = lambda key: False,
         limits: Callable[[Symbol], PriceLimits] = lambda symbol: ANY_PRICE,
         shares_database: bool = False,
+        meter: Meter = UNMETERED,
     ) -> None:
         self.account, self.board, self.stamp = account, board, stamp
         self._clock, self._records, self._journal, self._runtime = clock, records, journal, runtime
         self._broker, self._gateway, self._spool, self._alerts = broker, gateway, spool, alerts
         self._set_timers, self._spawn_task, self._chase, self._precedence = set_timers, spawn, chase, precedence
-        self._is_acknowledged, self._limits = is_acknowledged, limits
+        self._is_acknowledged, self._limits, self._meter = is_acknowledged, limits, meter
         self.ownership = Ownership(board)
         self.entries_blocked: str | None = None
         """Why no new entry may be made now; None: they may. Exits never ask."""
@@ -268,6 +273,11 @@ class Engine:
                 continue
             if (now := self.board.runs.get(run_id)) is not None:
                 self._spawn(self._unlock(now))
+
+    @property
+    def pending_events(self) -> int:
+        """Signals that were told to a run and are not worked on yet."""
+        return sum(map(len, self._inbox.values()))
 
     @property
     def all_saved(self) -> bool:
@@ -477,6 +487,8 @@ class Engine:
         run = self.board.runs[run_id]
         if signal.event is Event.RETRY and not self._is_due(run, Event.RETRY):
             return  # an earlier one was faster: the pause before the next try is not over
+        if signal.source is _TIMER:
+            self._meter_timer(run, signal.event)
         decision = advance(run, signal)
         text, data = story.of_signal(signal)
         self.say(_KIND_OF[signal.source], text, run, EngineState.VALIDATING, **data)
@@ -488,7 +500,7 @@ class Engine:
             await self._stay(run_id, decision)
             return
         if Effect.SEND_ENTRY in decision.effects:
-            if (why := self._no_entry_now()) is not None:
+            if (why := self.no_entry_now()) is not None:
                 self._wait(run, f"BUY waits: {why}", blocked=why)
                 return
             if (why := self._refused_by_rules(run)) is not None:
@@ -508,6 +520,11 @@ class Engine:
             await self._carry_out(run_id, decision)
         elif run_id in self.board.runs:
             self._keep_wish(run_id, signal.event)  # it could not be done yet: it stays due
+
+    def _meter_timer(self, run: Run, event: Event) -> None:
+        if event is Event.BUY or event is Event.SELL:
+            at = run.plan.buy_at if event is Event.BUY else run.plan.sell_at
+            self._meter.timer_handled(event, -self._clock.seconds_until(at))
 
     def _keep_wish(self, run_id: RunId, event: Event) -> None:
         run = self.board.runs.get(run_id)
@@ -766,13 +783,18 @@ class Engine:
             cause=cause,
         )
         self._precedence.order_leaves()
-        sent = await self._gateway.send(
-            order,
-            attempt=attempt.number,
-            cause=cause,
-            not_after=not_after,
-            objection=lambda: self._objection(run_id) if name is SlotName.ENTRY else None,
-        )
+        self._meter.order_asked(attempt.client_order_id)
+        try:
+            sent = await self._gateway.send(
+                order,
+                attempt=attempt.number,
+                cause=cause,
+                not_after=not_after,
+                objection=lambda: self._objection(run_id) if name is SlotName.ENTRY else None,
+            )
+        finally:
+            self._meter.order_over(attempt.client_order_id)
+        self._meter.order_answered(run_id, side, attempt.client_order_id, sent, self._clock.monotonic_s())
         if isinstance(sent, Refused) and attempt.client_order_id in self.ownership.lost:
             # an earlier send of this very order may still turn up: no other order may be made beside it
             sent = NotSent(sent.reason)
@@ -982,7 +1004,8 @@ class Engine:
         detail = "the broker's position is gone and no order of ours explains it"
         self.notify(run.plan.run_id, self._signal(event, Source.BROKER, detail=detail))
 
-    def _no_entry_now(self) -> str | None:
+    def no_entry_now(self) -> str | None:
+        """Why no BUY is let through at this moment, whatever the account's limits say. None: nothing is in the way."""
         if self.entries_blocked is not None:
             return self.entries_blocked
         if self.time_doubt is not None:

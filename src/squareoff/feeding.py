@@ -122,6 +122,11 @@ class FeedKeeper:
     def _silent_s(self, since_s: float = 0.0) -> float:
         return self.clock.monotonic_s() - max(self._heard_s, since_s)
 
+    @property
+    def age_s(self) -> float:
+        """Real seconds since the stream last gave a sign of life, or was not needed."""
+        return self._silent_s()
+
     def _is_armed(self) -> bool:
         """Whether a stop-loss is watched, or a BUY is about to be made."""
         now = self.clock.now()

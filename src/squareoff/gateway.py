@@ -6,10 +6,11 @@ from collections import deque
 from collections.abc import Callable
 from datetime import datetime
 
+from squareoff.core.figures import UNMETERED
 from squareoff.core.outcomes import Answered, GateSaidNo, Limited, NotSent, Refused, Sent, Unknown
 from squareoff.core.types import Order
 from squareoff.errors import GateClosed, NeverSent, OrderRefused, OutcomeUnknown, RateLimited
-from squareoff.ports import Broker, Clock, Lease, Spool, SpoolMark
+from squareoff.ports import Broker, Clock, Lease, Meter, Spool, SpoolMark
 
 EXIT_SHARE = 0.3
 """Part of the venue's orders per second that entries may not use."""
@@ -18,8 +19,8 @@ EXIT_SHARE = 0.3
 class Gateway:
     """Sends one order at a time for an account, under its lease."""
 
-    def __init__(self, *, broker: Broker, lease: Lease, spool: Spool, clock: Clock) -> None:
-        self._broker, self._lease, self._spool, self._clock = broker, lease, spool, clock
+    def __init__(self, *, broker: Broker, lease: Lease, spool: Spool, clock: Clock, meter: Meter = UNMETERED) -> None:
+        self._broker, self._lease, self._spool, self._clock, self._meter = broker, lease, spool, clock, meter
         self._sent_at: deque[float] = deque()
 
     @property
@@ -59,6 +60,7 @@ class Gateway:
                 SpoolMark(client_order_id=order.client_order_id, attempt=attempt, qty=order.qty, cause=cause)
             )
             check()  # again: a disk may have held up the mark for longer than the lease, or a BUY's grace
+            self._meter.order_leaves(order.client_order_id, self._clock.monotonic_s())
 
         await self._budget(is_exit=not_after is None)
         try:
@@ -87,4 +89,6 @@ class Gateway:
             if len(self._sent_at) < allowed:
                 self._sent_at.append(now_s)
                 return
-            await self._clock.sleep(max(1 - (now_s - self._sent_at[0]), 0.001))
+            wait_s = max(1 - (now_s - self._sent_at[0]), 0.001)
+            self._meter.budget_waits(wait_s)
+            await self._clock.sleep(wait_s)

@@ -9,13 +9,15 @@ from decimal import InvalidOperation
 
 from squareoff.core.board import NOTHING_BETWEEN, Board, SymbolCell
 from squareoff.core.events import Signal, Source
+from squareoff.core.figures import UNMETERED
 from squareoff.core.machine import State
 from squareoff.core.plausible import ANY_PRICE, PriceLimits, confirms, doubt, is_absurd, usual_range
 from squareoff.core.triggers import due
 from squareoff.core.types import RunId, Symbol, Tick
-from squareoff.ports import Clock
+from squareoff.ports import Clock, Meter
 
 _AHEAD = timedelta(seconds=2)
+_BOUGHT = State.BOUGHT
 
 
 def _any_price(symbol: Symbol) -> PriceLimits:
@@ -33,10 +35,13 @@ class Listener:
         notify: Callable[[RunId, Signal], None],
         on_low: Callable[[RunId, Tick], None],
         limits: Callable[[Symbol], PriceLimits] = _any_price,
+        meter: Meter = UNMETERED,
     ) -> None:
         """`limits` is asked while a stop-loss may be waiting: it must answer from memory."""
         self._cells, self._board, self._clock = board.cells, board, clock
-        self._notify, self._on_low, self._limits = notify, on_low, limits
+        self._notify, self._on_low, self._limits, self._meter = notify, on_low, limits, meter
+        self.seen = 0
+        """Ticks that came, those that were asked for included."""
         self.ignored: Counter[str] = Counter()
         """Ticks that decided nothing, by reason."""
         self.doubted: set[Symbol] = set()
@@ -46,6 +51,7 @@ class Listener:
         """Absurd and backward ticks are counted and decide nothing; an implausible one waits for the next.
 
         `is_quote`: it was asked for, just now, so it also counts where it only repeats what the feed told."""
+        self.seen += 1
         cell = self._cells.get(tick.symbol)
         if cell is None:
             self.ignored["not subscribed"] += 1
@@ -69,6 +75,7 @@ class Listener:
     # ------------------------------------------------------------------ prices that need a second look
 
     def _unusual(self, cell: SymbolCell, tick: Tick, is_quote: bool) -> None:
+        came_s = self._clock.monotonic_s()
         if is_absurd(tick.price):
             self.ignored["absurd price"] += 1
             return
@@ -82,7 +89,7 @@ class Listener:
             cell.last = each
             cell.heard_at = self._board.alive_at if not is_quote else self._clock.now()
             if each.price <= cell.top:
-                self._tripped(each)
+                self._tripped(each, came_s)
             if cell.eager:
                 self._eager(cell, each)
 
@@ -111,11 +118,14 @@ class Listener:
 
     # ------------------------------------------------------------------ what a price makes due
 
-    def _tripped(self, tick: Tick) -> None:
+    def _tripped(self, tick: Tick, came_s: float) -> None:
         now = self._clock.now()
         for run_id in self._board.tripped(tick.symbol, tick.price):
-            signal = due(self._board.runs[run_id], now, tick, Source.TICK)
+            run = self._board.runs[run_id]
+            signal = due(run, now, tick, Source.TICK)
             if signal is not None:
+                if run.state is _BOUGHT:  # in any other state something else comes before the SELL, or it is sent
+                    self._meter.stop_trips(run_id, came_s)
                 self._notify(run_id, signal)
 
     def _eager(self, cell: SymbolCell, tick: Tick) -> None:

@@ -26,6 +26,7 @@ from squareoff.core.types import (
     OrderReport,
     Position,
     RunId,
+    Side,
     StrategyId,
     Symbol,
     Tick,
@@ -193,6 +194,35 @@ class Precedence(Protocol):
 
     async def calm(self) -> None:
         """Return when bookkeeping may go on: when no order has left for a moment, or after a bounded wait."""
+
+
+class Meter(Protocol):
+    """Counts what passes, for those who look on. Called on the way of orders: it adds to what is in memory, never waits
+    and never raises. All instants are monotonic seconds."""
+
+    def stop_trips(self, run_id: RunId, at_s: float) -> None:
+        """A tick that came at `at_s` trips the stop-loss of a position that only waited."""
+
+    def order_asked(self, order: ClientOrderId) -> None:
+        """An order is on its way to the gate."""
+
+    def order_leaves(self, order: ClientOrderId, at_s: float) -> None:
+        """Every check is passed: its bytes are written now."""
+
+    def order_over(self, order: ClientOrderId) -> None:
+        """Nobody waits for its answer any more, also where something failed that never should."""
+
+    def order_answered(self, run_id: RunId, side: Side, order: ClientOrderId, sent: Sent, at_s: float) -> None:
+        """What became of a send is known, or that nobody knows."""
+
+    def timer_handled(self, event: Event, late_s: float) -> None:
+        """BUY or SELL, so many real seconds after its time."""
+
+    def budget_waits(self, seconds: float) -> None:
+        """An order waits so long for the venue's limit."""
+
+    def looked_up(self, found: bool | None) -> None:
+        """The broker was asked for an order of which nobody knows whether it is live. None: no answer."""
 
 
 class JournalKind(StrEnum):

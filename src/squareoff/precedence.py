@@ -34,6 +34,11 @@ class OrdersFirst:
         self._busy_until_s = float("-inf")
         self._waiting: deque[tuple[float, asyncio.Future[None]]] = deque()
 
+    @property
+    def waiting(self) -> int:
+        """Pieces of bookkeeping that are held back."""
+        return len(self._waiting)
+
     def order_leaves(self) -> None:
         """An order is about to be sent, now."""
         self._busy_until_s = self._monotonic_s() + self._quiet_s

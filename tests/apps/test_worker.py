@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import subprocess
 import sys
@@ -9,12 +10,15 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 from sqlalchemy import select, update
 
 from squareoff import wiring
 from squareoff.adapters.sql.schema import holds, journal
+from squareoff.apps.metrics import render
 from squareoff.config import ADDRESS_NAME, Config
 from squareoff.core.definition import DEFAULT_ACCOUNT
 
@@ -163,3 +167,66 @@ def test_one_that_died_on_another_machine_is_followed_by_one_with_a_file_lock(
     assert holder(one) is not None
     workers.start(data=two)
     workers.wait("the takeover", lambda: holder(two) is None)
+
+
+def json_log(data: Config) -> list[dict[str, Any]]:
+    file = data.logs / "worker.jsonl"
+    return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
+
+
+def test_a_worker_tells_its_figures_while_it_runs_and_takes_them_away_when_it_ends(workers: Workers) -> None:
+    worker = workers.start()
+    told = workers.data.run_folder / f"metrics-{DEFAULT_ACCOUNT}.json"
+    workers.wait("the figures", told.exists)
+    first = told.read_text()
+    workers.wait("new figures", lambda: told.read_text() != first)
+    document = json.loads(told.read_text())
+    assert (document["account"], document["pid"]) == (DEFAULT_ACCOUNT, worker.pid)
+    families = {each.name: each for each in text_string_to_metric_families(render(told.parent).decode())}
+    assert families["squareoff_recovered"].samples[0].value == 0
+    assert families["squareoff_worker_snapshot_age_seconds"].samples[0].value < WITHIN_S
+    worker.send_signal(signal.SIGTERM)
+    assert workers.ended(worker) == 0
+    assert not told.exists()
+
+
+def test_the_figures_of_a_worker_that_was_killed_grow_old(workers: Workers) -> None:
+    worker = workers.start()
+    told = workers.data.run_folder / f"metrics-{DEFAULT_ACCOUNT}.json"
+    workers.wait("the figures", told.exists)
+    worker.kill()
+    worker.wait()
+    assert told.exists()
+
+
+def test_a_worker_writes_a_log_for_machines_in_which_no_secret_stands(workers: Workers) -> None:
+    secret, password = "tok-3f9a8b7c6d", "pass-5e4d3c2b"
+    worker = workers.start("--token", secret, "--redis", f"redis://:{password}@127.0.0.1:9/0")
+    workers.wait(
+        "the log", lambda: any("the broker does not answer yet" in line["event"] for line in json_log(workers.data))
+    )
+    worker.send_signal(signal.SIGTERM)
+    assert workers.ended(worker) == 0
+    told = json_log(workers.data)
+    assert told[-1]["event"] == "this worker stops; it sells nothing by itself"
+    assert {"at", "level", "event", "account", "kind", "engine"} <= set(told[0])
+    assert {line["account"] for line in told} == {DEFAULT_ACCOUNT}
+    written = [*workers.data.logs.iterdir(), *workers.data.run_folder.iterdir()]
+    assert [file for file in written if any(word in file.read_text() for word in (secret, password))] == []
+    assert not any(word in workers.log(worker) for word in (secret, password))
+
+
+def test_a_worker_whose_log_cannot_be_written_works_on_and_counts_it(workers: Workers) -> None:
+    workers.data.logs.mkdir()
+    (workers.data.logs / "worker.jsonl").mkdir()  # also root cannot write there
+    worker = workers.start()
+    workers.recovers()
+    told = workers.data.run_folder / f"metrics-{DEFAULT_ACCOUNT}.json"
+
+    def lost() -> float:
+        metrics = json.loads(told.read_text())["metrics"] if told.exists() else {}
+        return sum(value for _, value in metrics.get("squareoff_log_lines_dropped_total", []))
+
+    workers.wait("the count of lost lines", lambda: lost() > 0)
+    worker.send_signal(signal.SIGTERM)
+    assert workers.ended(worker) == 0

@@ -55,6 +55,9 @@ class Place:
     def now(self) -> datetime:
         return self.time
 
+    def monotonic_s(self) -> float:
+        return (self.time - NOON).total_seconds()
+
     @property
     def is_held(self) -> bool:
         return self.time < self.held_until

@@ -23,6 +23,7 @@ from squareoff.apps import (
     daily_command,
     doctor_command,
     instruments_command,
+    metrics_command,
     status_command,
     strategies_command,
     users_command,
@@ -165,6 +166,7 @@ accounts_command.register(app)
 users_command.register(app)
 alerts_command.register(app)
 doctor_command.register(app)
+metrics_command.register(app)
 backup_command.register(app)
 completion_command.register(app)
 for _module in (

@@ -24,6 +24,7 @@ from squareoff.core.types import AccountId
 from squareoff.errors import SquareoffError
 from squareoff.market import write_whole
 from squareoff.wiring.holding import LeaseKind
+from squareoff.wiring.telling import log_file
 from squareoff.wiring.worker import WorkerSettings, run_worker
 
 LEAST_TTL_S = 0.5
@@ -66,6 +67,7 @@ def main(arguments: list[str] | None = None) -> int:
         help="with --lease sql: seconds that it holds without renewal; a standby takes over after it",
     )
     parser.add_argument("--standby", action="store_true", help="wait for an account that another worker has")
+    parser.add_argument("--logs", type=Path, metavar="DIR", help="for the log (default: in the data folder)")
     parser.add_argument("--ready", type=Path, metavar="FILE", help="write this file when recovery is done")
     options = parser.parse_args(arguments)
     if not options.lease_ttl >= LEAST_TTL_S:
@@ -83,6 +85,7 @@ def main(arguments: list[str] | None = None) -> int:
         lease=LeaseKind(options.lease),
         lease_ttl_s=options.lease_ttl,
         standby=options.standby,
+        log=log_file(options.logs or Config(data=options.data).logs, AccountId(options.account)),
     )
     try:
         _run(settings, options.ready)

@@ -170,7 +170,9 @@ class Process:
             journal=self.journal,
             runtime=self.runtime,
             broker=self.broker,
-            gateway=Gateway(broker=self.broker, lease=self.lease, spool=self.spool, clock=self.clock),
+            gateway=Gateway(
+                broker=self.broker, lease=self.lease, spool=self.spool, clock=self.clock, meter=world.meter
+            ),
             spool=self.spool,
             alerts=around("alerts", self),
             stamp=Stamp(fence=fence, machine=self.machine.name, boot=self.machine.boot),
@@ -181,14 +183,18 @@ class Process:
             is_acknowledged=lambda key: key in world.acknowledged,
             limits=lambda symbol: world.limits.get(symbol, PriceLimits()),
             shares_database=world.shares_database,
+            meter=world.meter,
         )
-        self.chaser = Chaser(engine=self.engine, clock=self.clock, broker=self.broker, spawn=self.spawn)
+        self.chaser = Chaser(
+            engine=self.engine, clock=self.clock, broker=self.broker, spawn=self.spawn, meter=world.meter
+        )
         self.listener = Listener(
             board=self.board,
             clock=self.clock,
             notify=self.engine.notify,
             on_low=self.engine.on_low,
             limits=lambda symbol: world.limits.get(symbol, PriceLimits()),
+            meter=world.meter,
         )
         self.feeding = FeedKeeper(
             engine=self.engine,

@@ -24,6 +24,7 @@ from squareoff.adapters.memory.records import MemoryRecords
 from squareoff.adapters.memory.runtime import MemoryRedis, MemoryRuntimeStore
 from squareoff.adapters.memory.spool import HoldStore
 from squareoff.core.events import Event
+from squareoff.core.figures import UNMETERED
 from squareoff.core.orders import order_key
 from squareoff.core.plausible import PriceLimits
 from squareoff.core.run import Run
@@ -43,6 +44,7 @@ from squareoff.engine import Engine
 from squareoff.errors import RecordsUnavailable
 from squareoff.ports import (
     Idempotency,
+    Meter,
     Planned,
     Severity,
     VenueFacts,
@@ -132,6 +134,8 @@ class World:
         self.last_trades: dict[Symbol, Tick] = {}
         self.limits: dict[Symbol, PriceLimits] = {}
         self.dice: Callable[[], float] = lambda: 0.5
+        self.meter: Meter = UNMETERED
+        """Given to processes that begin from now on."""
         self.prices: dict[Symbol, Decimal] = {INFY: Decimal("1560.00"), TCS: Decimal("3000.00")}
         self.ticking = {INFY}
         self.crash_when: Callable[[str], bool] | None = None

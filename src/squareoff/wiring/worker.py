@@ -52,6 +52,8 @@ class WorkerSettings:
     lease: LeaseKind = LeaseKind.FILE
     lease_ttl_s: float = 10.0
     """Of a lease in SQL: how long its holder may send after it last renewed it."""
+    log: Path | None = None
+    """The log for machines; None: in the data folder."""
     standby: bool = False
     """Wait until the account is free, instead of refusing to start."""
 
@@ -97,6 +99,7 @@ async def run_worker(
     from squareoff.scheduler import Scheduler
     from squareoff.timekeeping import Timekeeper
     from squareoff.wiring.alerts import open_alerts, open_heartbeat
+    from squareoff.wiring.telling import Teller, Watched, log_file, metrics_file, secrets_of
 
     points = FaultPoints.from_environment()
     account = settings.account
@@ -130,7 +133,15 @@ async def run_worker(
     loop = asyncio.get_running_loop()
     keeping = [] if shared is None else [loop.create_task(shared.keep())]
     lease = points.around("lease", shared or held)
-    records, journal = points.around("records", sql), points.around("journal", sql)
+    records = points.around("records", sql)
+    teller = Teller(
+        account=account,
+        journal=points.around("journal", sql),
+        snapshot=metrics_file(config.run_folder, account),
+        log=settings.log or log_file(config.logs, account),
+        secrets=secrets_of(settings.token, settings.redis_url, config.database),
+    )
+    journal = teller.journal
     file = FileSpool(folder / f"{account}.spool", lease.machine, lease.boot)
     spool = points.around("spool", file)
     redis = RedisRuntimeStore(settings.redis_url, owner=f"worker-{os.getpid()}", timeout_s=REDIS_TIMEOUT_S)
@@ -147,6 +158,7 @@ async def run_worker(
     )
     board = Board()
     limits: dict[Symbol, PriceLimits] = {}
+    precedence = OrdersFirst(loop, clock.monotonic_s, quiet_s=QUIET_S)
     engine: Engine
     scheduler = Scheduler(
         board=board,
@@ -163,25 +175,27 @@ async def run_worker(
         journal=journal,
         runtime=runtime,
         broker=broker,
-        gateway=Gateway(broker=broker, lease=lease, spool=spool, clock=clock),
+        gateway=Gateway(broker=broker, lease=lease, spool=spool, clock=clock, meter=teller.figures),
         spool=spool,
-        alerts=points.around("alerts", alerts),
+        alerts=teller.alerts(points.around("alerts", alerts)),
         stamp=Stamp(fence=fence, machine=lease.machine, boot=lease.boot),
         set_timers=scheduler.set_timers,
         spawn=loop.create_task,
-        precedence=OrdersFirst(loop, clock.monotonic_s, quiet_s=QUIET_S),
+        precedence=precedence,
         chase=lambda run: chaser.chase(run),
         is_acknowledged=AcknowledgedFile(folder, account).has,
         limits=lambda symbol: limits.get(symbol, PriceLimits()),
         shares_database=shared is not None,
+        meter=teller.figures,
     )
-    chaser = Chaser(engine=engine, clock=clock, broker=broker, spawn=loop.create_task)
+    chaser = Chaser(engine=engine, clock=clock, broker=broker, spawn=loop.create_task, meter=teller.figures)
     listener = Listener(
         board=board,
         clock=clock,
         notify=engine.notify,
         on_low=engine.on_low,
         limits=lambda symbol: limits.get(symbol, PriceLimits()),
+        meter=teller.figures,
     )
     second_source = PaperQuotes(settings.broker_url, token=settings.token)
     quotes = points.around("quotes", second_source)
@@ -228,6 +242,16 @@ async def run_worker(
             licences_first=shared is not None,
         )
     )
+    teller.watched = Watched(
+        clock=clock,
+        engine=engine,
+        listener=listener,
+        feeding=feeding,
+        precedence=precedence,
+        orders_per_s=facts.orders_per_s,
+        has_recovered=recovering.done,
+    )
+    tasks.append(loop.create_task(keepers.for_ever(teller.keep_telling)))
     try:
         await _until(stop, [*tasks, recovering])  # a broker that is away must not keep us from hearing the rest
         if recovering.done():
@@ -259,6 +283,7 @@ async def run_worker(
         file.close()
         held.release()
         heartbeat.close()
+        await asyncio.to_thread(teller.close)
         await asyncio.to_thread(alerts.close, ALERTS_WITHIN_S)
 
 

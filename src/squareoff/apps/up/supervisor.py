@@ -337,7 +337,7 @@ class Supervisor:
         command = [sys.executable, "-m", "squareoff.apps.worker", "--data", str(settings.config.data)]
         command += ["--account", account, "--broker", self.broker_url, "--redis", self.redis_url]
         command += ["--clock", str(self._run / CLOCK_NAME)]
-        command += ["--ready", str(self._run / f"{worker_name(account)}.json")]
+        command += ["--ready", str(self._run / f"{worker_name(account)}.json"), "--logs", str(self._logs)]
         command += ["--request-timeout", f"{settings.request_timeout_s:g}"]
         return [*command, "--quarantine", f"{settings.quarantine_s:g}"]
 
