@@ -1,0 +1,1 @@
+export function SettingsView(_: { rest: string }) { return <p>…</p>; }
