@@ -17,7 +17,7 @@ const PLACE: Record<string, readonly [column: number, row: number]> = {
   stopped: [5, 2],
   failed: [3, 3],
 };
-const [WIDE, HIGH, STEP_X, STEP_Y, LEFT, TOP] = [122, 42, 158, 86, 8, 34] as const;
+const [WIDE, HIGH, STEP_X, STEP_Y, LEFT, TOP] = [114, 44, 133, 84, 6, 34] as const;
 
 interface Point {
   x: number;
@@ -43,13 +43,12 @@ function bend(from: Point, to: Point): number {
   return to.y > from.y ? 40 + columns * 22 : -(40 + columns * 14);
 }
 
-function curve(from: Point, to: Point): { d: string; middle: Point } {
+function curve(from: Point, to: Point): string {
   const lift = bend(from, to);
   const mid = { x: (from.x + to.x) / 2, y: (from.y + to.y) / 2 };
   const control = from.x === to.x ? { x: mid.x + lift, y: mid.y } : { x: mid.x, y: mid.y + lift };
   const [a, b] = [border(from, control), border(to, control)];
-  const middle = { x: (a.x + 2 * control.x + b.x) / 4, y: (a.y + 2 * control.y + b.y) / 4 };
-  return { d: `M${a.x} ${a.y}Q${control.x} ${control.y} ${b.x} ${b.y}`, middle };
+  return `M${a.x} ${a.y}Q${control.x} ${control.y} ${b.x} ${b.y}`;
 }
 
 interface Edge {
@@ -96,28 +95,18 @@ export function StateMachine({ machine, path, now }: { machine: Machine; path: P
             ))}
           </defs>
           {drawn.map(({ from, to, events, step }) => {
-            const { d } = curve(placeOf(from), placeOf(to));
             const again = finals.has(from) ? "m-again" : "";
             return (
               <path
                 key={`${from} ${to}`}
                 class={`m-edge ${again} ${step ? "m-lit" : ""}`}
-                d={d}
+                d={curve(placeOf(from), placeOf(to))}
                 marker-end={`url(#${step ? "m-arrow-lit" : "m-arrow"})`}
               >
                 <title>
                   {from} → {to}: {events.join(", ")}
                 </title>
               </path>
-            );
-          })}
-          {drawn.map(({ from, to, step }) => {
-            if (step === undefined) return null;
-            const { middle } = curve(placeOf(from), placeOf(to));
-            return (
-              <text key={`${from} ${to}`} class="m-event" x={middle.x} y={middle.y - 6}>
-                {step.event}
-              </text>
             );
           })}
           {machine.states.map(({ state, label, final }) => {
@@ -135,7 +124,7 @@ export function StateMachine({ machine, path, now }: { machine: Machine; path: P
                   {state}
                 </text>
                 <text class="m-label" x={x} y={y + 12}>
-                  {step ? wall(step.at) : label.length > 22 ? `${label.slice(0, 21)}…` : label}
+                  {step ? `${step.event} ${wall(step.at)}` : label.length > 22 ? `${label.slice(0, 21)}…` : label}
                 </text>
                 <title>{label}</title>
               </g>
