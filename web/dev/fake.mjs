@@ -136,7 +136,7 @@ function today() {
     kill: { pressed, text: held.length === 0 ? "would sell nothing: nothing is held" : `would sell ${held.length} positions: ${list}`, accounts: ["paper"], holds: held.length },
     needs,
     day: { pnl: fixed(open + closed), pnl_closed: fixed(closed), pnl_open: fixed(open),
-      loss_if_stopped: fixed(closed + sum(held, (r) => (Number(r.stop_price) - Number(r.entry_price ?? r.price)) * Number(r.held))), left_of_limit: fixed(5000 + Math.min(0, open + closed)), limit: limits.max_loss_per_day },
+      loss_if_stopped: fixed(closed + sum(held.filter((r) => r.stop_price !== null), (r) => (Number(r.stop_price) - Number(r.entry_price ?? r.price)) * Number(r.held))), left_of_limit: fixed(5000 + Math.min(0, open + closed)), limit: limits.max_loss_per_day },
     guards: [{ account: "paper", who: "squareoff", text: `squareoff guards ${held.length} positions (process 4711)` }],
     broker: [{ account: "paper", state: "same", at: iso(now() - (Date.now() % 5000)), age_s: 3, text: "broker says the same" }],
     accounts,

@@ -25,6 +25,8 @@ interface Props {
   prices: Prices;
   /** The stop-loss as it is now, which an edit may have moved since the prices were fetched. */
   stop: string | null;
+  /** The price now; null: there is none to show. */
+  now: string | null;
   zone: string;
 }
 
@@ -33,6 +35,7 @@ interface Drawn {
   candles: ISeriesApi<"Candlestick">;
   markers: ISeriesMarkersPluginApi<Time>;
   line: IPriceLine | null;
+  nowLine: IPriceLine | null;
   fitted: boolean;
 }
 
@@ -82,11 +85,11 @@ function marksOf(prices: Prices): SeriesMarker<Time>[] {
     position: mark.side === "BUY" ? "belowBar" : "aboveBar",
     shape: mark.side === "BUY" ? "arrowUp" : "arrowDown",
     color: colour(mark.side === "BUY" ? "--link" : "--warn"),
-    text: `${mark.side} ${quantity(mark.qty)} at ${money(mark.price)}`,
+    text: `${mark.side} ${quantity(mark.qty)}`,
   }));
 }
 
-export default function PriceChart({ prices, stop, zone }: Props) {
+export default function PriceChart({ prices, stop, now: price, zone }: Props) {
   const box = useRef<HTMLDivElement>(null);
   const drawn = useRef<Drawn | null>(null);
   const theme = useTheme();
@@ -99,8 +102,8 @@ export default function PriceChart({ prices, stop, zone }: Props) {
       localization: { timeFormatter: clockOf(zone, true), priceFormatter: (p: number) => money(p.toFixed(2)) },
       timeScale: { timeVisible: true, secondsVisible: false, tickMarkFormatter: clockOf(zone, false), rightOffset: 4 },
     });
-    const candles = chart.addSeries(CandlestickSeries, { priceLineVisible: false });
-    drawn.current = { chart, candles, markers: createSeriesMarkers(candles, []), line: null, fitted: false };
+    const candles = chart.addSeries(CandlestickSeries, { priceLineVisible: false, lastValueVisible: false });
+    drawn.current = { chart, candles, markers: createSeriesMarkers(candles, []), line: null, nowLine: null, fitted: false };
     return () => {
       drawn.current = null;
       chart.remove();
@@ -133,6 +136,16 @@ export default function PriceChart({ prices, stop, zone }: Props) {
       now.fitted = true;
     }
   }, [prices, stop, zone, theme]);
+
+  useEffect(() => {
+    const { current } = drawn;
+    if (current === null) return;
+    if (current.nowLine !== null) current.candles.removePriceLine(current.nowLine);
+    current.nowLine =
+      price === null
+        ? null
+        : current.candles.createPriceLine({ price: Number(price), title: "now", color: colour("--dim"), lineWidth: 1, lineStyle: LineStyle.Dotted, axisLabelVisible: true });
+  }, [price, zone, theme]);
 
   return <div ref={box} class="chart" />;
 }

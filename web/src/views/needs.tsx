@@ -51,7 +51,7 @@ function NeedView({ need }: { need: Need }) {
             {need.severity === "alarm" ? "▲" : "△"}
           </span>
           <span class="sr">{need.severity === "alarm" ? "Alarm: " : "Warning: "}</span>
-          {need.text} {need.since !== null && <Since at={need.since} />}
+          {strategy === null ? need.text : <a href={`#/strategy/${strategy}`}>{need.text}</a>} {need.since !== null && <Since at={need.since} />}
         </p>
         <p class="need-more">
           {need.doing !== "" && (
@@ -69,7 +69,7 @@ function NeedView({ need }: { need: Need }) {
       </div>
       <div class="need-do">
         {strategy !== null && (
-          <a class="button" href={`#/strategy/${strategy}`} aria-label={`Look: ${need.text}`}>
+          <a class="button need-look" href={`#/strategy/${strategy}`} aria-label={`Look: ${need.text}`}>
             Look
           </a>
         )}

@@ -6,10 +6,18 @@ import { useGet } from "../parts/small";
 import { exchangeIso } from "../clock";
 import { usePick } from "../store";
 
-type Chart = ComponentType<{ prices: Prices; stop: string | null; zone: string }>;
+type Chart = ComponentType<{ prices: Prices; stop: string | null; now: string | null; zone: string }>;
 const REFRESH_MS = 5000;
 
-export function PricePanel({ runId, closed, stop }: { runId: number; closed: boolean; stop: string | null }) {
+interface Props {
+  runId: number;
+  closed: boolean;
+  stop: string | null;
+  /** The last price as the stream tells it; null: the run is over, or it is not known. */
+  now: string | null;
+}
+
+export function PricePanel({ runId, closed, stop, now }: Props) {
   const [turn, setTurn] = useState(0);
   const [Chart, setChart] = useState<Chart | null>(null);
   const [problem, setProblem] = useState("");
@@ -33,7 +41,7 @@ export function PricePanel({ runId, closed, stop }: { runId: number; closed: boo
       {problem !== "" && <p class="problem">{problem}</p>}
       {prices.problem !== "" && <p class="problem">{prices.problem}</p>}
       {value !== null && value.note !== "" && <p class="dim">{value.note}</p>}
-      {value !== null && value.bars.length > 0 && Chart !== null && <Chart prices={value} stop={stop ?? value.stop_price} zone={zone} />}
+      {value !== null && value.bars.length > 0 && Chart !== null && <Chart prices={value} stop={stop ?? value.stop_price} now={closed ? null : now} zone={zone} />}
       {value !== null && <Marks prices={value} stop={stop ?? value.stop_price} />}
     </section>
   );

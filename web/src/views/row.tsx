@@ -122,7 +122,7 @@ function HoldingCells({ row }: { row: Row }) {
 
 function GuardWord({ guard }: { guard: string }) {
   if (guard === "") return null;
-  return guard === "nobody" ? <b class="loss">guarded by nobody</b> : <span class="dim">guarded by {guard}</span>;
+  return guard === "nobody" ? <b class="loss">guarded by nobody</b> : <span class="dim guard-good">guarded by {guard}</span>;
 }
 
 function WaitingCells({ row }: { row: Row }) {

@@ -41,13 +41,21 @@ export function StrategyView({ rest }: { rest: string }) {
         <div class="stack">
           <Machinery run={run} state={run?.state ?? strategy.value.state} version={version} />
           {run !== null && <Why runId={run.run_id} version={version} />}
-        </div>
-        <div class="stack">
-          {run !== null && <PricePanel key={run.run_id} runId={run.run_id} closed={run.closed} stop={run.stop_price} />}
-          {run !== null && <Orders orders={run.orders} />}
-          <EditPanel key={strategy.value.id} strategy={strategy.value} onSaved={strategy.again} />
           <Ready id={id} version={version} />
           <Runs runs={runs} shown={run?.run_id ?? null} strategyId={id} />
+        </div>
+        <div class="stack">
+          {run !== null && (
+            <PricePanel
+              key={run.run_id}
+              runId={run.run_id}
+              closed={run.closed}
+              stop={run.stop_price}
+              now={row?.run_id === run.run_id ? row.price : null}
+            />
+          )}
+          {run !== null && <Orders orders={run.orders} />}
+          <EditPanel key={strategy.value.id} strategy={strategy.value} onSaved={strategy.again} />
         </div>
       </div>
     </>

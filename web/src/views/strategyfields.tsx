@@ -39,7 +39,7 @@ interface Props {
 }
 
 const PRODUCTS = [
-  { value: "MIS", label: "MIS: intraday, the broker squares off the same day" },
+  { value: "MIS", label: "MIS: intraday" },
   { value: "CNC", label: "CNC: delivery" },
   { value: "NRML", label: "NRML: carried forward" },
 ];
@@ -80,7 +80,7 @@ export function StrategyFieldset({ draft, onChange, onLeave, errorOf, accounts, 
         {draft.repeat === "daily" && <Field {...one("until")} label="Until (may stay empty)" hint="the last day, like 2026-12-31" />}
         <Field {...one("product")} label="Product" options={PRODUCTS} />
         {!fixed && accounts.length > 1 && <Field {...one("account")} label="Account" options={accounts} />}
-        <Field {...one("name")} label="Name (may stay empty)" />
+        <Field {...one("name")} label={fixed ? "Name" : "Name (may stay empty)"} />
       </div>
     </>
   );
