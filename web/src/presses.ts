@@ -10,10 +10,14 @@ export interface Press {
   /** sending: no answer yet. asked: saved, not proven. done: the stream shows it. refused: it was not done. */
   status: "sending" | "asked" | "done" | "refused" | "unknown";
   text: string;
+  /** Asked some seconds ago and still not proven: whoever wants to may press again. */
+  again: boolean;
   proven: (today: Today) => boolean;
 }
 
 const SHOWN_DONE_MS = 6000;
+/** A button that waits for a proof that never comes must not stay blocked: it may be the kill switch. */
+const AGAIN_AFTER_MS = 5000;
 const presses = new Map<string, Press>();
 const listeners = new Set<() => void>();
 
@@ -38,7 +42,10 @@ export function usePress(name: string): Press | undefined {
   return press;
 }
 
-export const isOpen = (press: Press | undefined): boolean => press?.status === "sending" || press?.status === "asked";
+const isWaiting = (press: Press | undefined): press is Press => press?.status === "sending" || press?.status === "asked";
+
+/** Pressed just now, so that its button waits. */
+export const isOpen = (press: Press | undefined): boolean => isWaiting(press) && !press.again;
 
 interface Answer {
   result?: string;
@@ -54,27 +61,33 @@ export async function press(
   proven: (today: Today) => boolean,
 ): Promise<void> {
   if (isOpen(presses.get(name))) return;
-  const mine: Press = { what, status: "sending", text: "asked", proven };
+  const mine: Press = { what, status: "sending", text: "asked", again: false, proven };
   put(name, mine);
+  const isMine = () => presses.get(name)?.proven === proven;
+  const settle = (status: Press["status"], text: string) => {
+    const now = presses.get(name);
+    // A later press took its place, or the stream was faster than the answer.
+    if (now !== undefined && isMine() && now.status !== "done") put(name, { ...now, status, text });
+  };
+  window.setTimeout(() => {
+    const now = presses.get(name);
+    if (isMine() && isWaiting(now)) put(name, { ...now, again: true });
+  }, AGAIN_AFTER_MS);
   try {
     const answer = await act<Answer | undefined>(path, body, newKey());
-    if (presses.get(name)?.status === "done") return; // the stream was faster than the answer
-    if (answer?.result === "refused" || answer?.result === "not_started") {
-      put(name, { ...mine, status: "refused", text: answer.text ?? "refused" });
-      return;
-    }
-    put(name, { ...mine, status: "asked", text: answer?.text ?? "asked" });
+    const isRefused = answer?.result === "refused" || answer?.result === "not_started";
+    settle(isRefused ? "refused" : "asked", answer?.text ?? (isRefused ? "refused" : "asked"));
     prove();
   } catch (thrown) {
     const error = asApiError(thrown);
-    put(name, { ...mine, status: error.status === 0 ? "unknown" : "refused", text: error.sentence });
+    settle(error.status === 0 ? "unknown" : "refused", error.sentence);
   }
 }
 
 function prove(): void {
   const { today, live } = current();
   if (today === null || live.lost) return; // an old picture proves nothing
-  for (const [name, one] of presses) {
+  for (const [name, one] of [...presses]) {
     if (one.status === "done" || one.status === "refused" || !one.proven(today)) continue;
     put(name, { ...one, status: "done", text: "done" });
     window.setTimeout(() => {
@@ -115,6 +128,7 @@ export function pressKill(level: "no_entries" | "square_off", accounts: string[]
 }
 
 export function pressRelease(account: string, reason: string): Promise<void> {
+  forget("kill"); // what it asked for is taken back, so nothing will prove it
   return press(`release:${account}`, "RELEASE", `/accounts/${encodeURIComponent(account)}/release`, { reason }, (today) =>
     today.accounts.some((a) => a.id === account && a.level === "normal"),
   );

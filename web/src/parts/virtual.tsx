@@ -35,11 +35,14 @@ export function VirtualList<T>({ items, height, keyOf, render, label }: Props<T>
     }
   };
 
-  useLayoutEffect(look);
   useLayoutEffect(() => {
+    look();
+    const moved = new ResizeObserver(look); // what stands above the list may grow
+    moved.observe(document.body);
     window.addEventListener("scroll", look, { passive: true });
     window.addEventListener("resize", look);
     return () => {
+      moved.disconnect();
       window.removeEventListener("scroll", look);
       window.removeEventListener("resize", look);
     };

@@ -11,7 +11,7 @@ export function PressWord({ name }: { name: string }) {
       : status === "sending"
         ? `${what}: asked`
         : status === "asked"
-          ? `${what}: asked${text === "asked" ? "" : `, ${text}`}`
+          ? `${what}: asked${text === "asked" ? "" : `, ${text}`}${press.again ? "; not proven yet" : ""}`
           : `${what}: ${text}`;
   const over = status === "refused" || status === "unknown";
   return (

@@ -138,7 +138,7 @@ function Results({ replay }: { replay: Replay }) {
       {replay.totals && <Totals totals={replay.totals} />}
       <section class="panel" aria-labelledby="results-heading" data-testid="replay-results">
         <h2 id="results-heading">Results, gross, before charges</h2>
-        <div class="scroll-x" tabIndex={0} role="region" aria-label="Results">
+        <div class="scroll-x" tabIndex={0} role="region" aria-label="Results table">
           <table>
             <thead>
               <tr>
@@ -196,7 +196,7 @@ function Totals({ totals }: { totals: NonNullable<Replay["totals"]> }) {
   return (
     <section class="panel" aria-labelledby="totals-heading" data-testid="replay-totals">
       <h2 id="totals-heading">Totals</h2>
-      <div class="scroll-x" tabIndex={0} role="region" aria-label="Totals">
+      <div class="scroll-x" tabIndex={0} role="region" aria-label="Totals table">
         <table>
           <thead>
             <tr>

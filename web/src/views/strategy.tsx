@@ -233,7 +233,7 @@ function Orders({ orders }: { orders: Order[] }) {
       {orders.length === 0 ? (
         <p class="dim">No order was sent in this run.</p>
       ) : (
-        <div class="scroll-x" tabIndex={0} role="region" aria-label="Orders">
+        <div class="scroll-x" tabIndex={0} role="region" aria-label="Orders table">
           <table>
             <thead>
               <tr>

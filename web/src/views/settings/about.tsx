@@ -39,13 +39,13 @@ export function AlertsPanel() {
           {form.busy ? "Sending…" : "Send a test message"}
         </button>
       </div>
-      <ul role="status">
+      <div role="status">
         {sent?.map((one) => (
-          <li key={one.channel} class={one.delivered ? "gain" : "loss"}>
+          <p key={one.channel} class={one.delivered ? "gain" : "loss"}>
             {one.channel}: {one.delivered ? "delivered" : `not delivered: ${one.reason}`}
-          </li>
+          </p>
         ))}
-      </ul>
+      </div>
     </section>
   );
 }
