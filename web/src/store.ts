@@ -11,6 +11,7 @@ export interface Live {
   /** The last time of the exchange we were told, and when that was (performance.now). */
   now: string | null;
   nowPerf: number;
+  /** How old the prices were at that time, seconds; null: not known. */
   feedAgeS: number | null;
 }
 
@@ -78,13 +79,12 @@ export function patched(today: Today, patch: Patch): Today {
 }
 
 /** The liveness after a word of the server; not every word tells the time or the age of the prices. */
-export function heard(word: Partial<Beat>): Live {
-  const perf = performance.now();
+export function heard(word: Partial<Beat>, at: NonNullable<Live["heardAt"]>): Live {
   return {
-    heardAt: { perf, wall: Date.now() },
+    heardAt: at,
     lost: false,
     now: word.now ?? state.live.now,
-    nowPerf: word.now === undefined ? state.live.nowPerf : perf,
+    nowPerf: word.now === undefined ? state.live.nowPerf : at.perf,
     feedAgeS: word.feed_age_s === undefined ? state.live.feedAgeS : word.feed_age_s,
   };
 }

@@ -2,7 +2,7 @@
 
 import type { Beat, JournalEntry, Patch, Today } from "./contract";
 import { get, ApiError } from "./api";
-import { change, current, heard, patched, silentS } from "./store";
+import { change, current, heard, patched, silentS, type Live } from "./store";
 
 const SILENT_S = 3;
 const GIVE_UP_S = 6;
@@ -11,7 +11,9 @@ const AGAIN_MS = 1000;
 let source: EventSource | null = null;
 let openedAt = 0;
 let watch: number | undefined;
-let waiting: { today: Today | null; word: Partial<Beat> } | null = null;
+let look = () => undefined as void;
+/** Heard and not shown yet. `at`: when the last of it came, since a page in the background may show it much later. */
+let waiting: { today: Today | null; word: Partial<Beat>; at: NonNullable<Live["heardAt"]> } | null = null;
 
 const journalReaders = new Set<(entries: JournalEntry[]) => void>();
 
@@ -23,13 +25,16 @@ export function onJournal(reader: (entries: JournalEntry[]) => void): () => void
 export function openStream(onEnd: () => void): void {
   closeStream();
   connect(onEnd);
-  watch = window.setInterval(() => lookAfter(onEnd), 200);
+  look = () => lookAfter(onEnd);
+  watch = window.setInterval(look, 200);
+  document.addEventListener("visibilitychange", look); // timers of a hidden page are slow
 }
 
 export function closeStream(): void {
   source?.close();
   source = null;
   window.clearInterval(watch);
+  document.removeEventListener("visibilitychange", look);
   waiting = null;
 }
 
@@ -62,7 +67,11 @@ function connect(onEnd: () => void): void {
 /** Keep it until the next frame; a hidden page has no frames, so there a timer does. */
 function later(today: Today | null, word: Partial<Beat>): void {
   const first = waiting === null;
-  waiting = { today: today ?? waiting?.today ?? null, word: { ...waiting?.word, ...word } };
+  waiting = {
+    today: today ?? waiting?.today ?? null,
+    word: { ...waiting?.word, ...word },
+    at: { perf: performance.now(), wall: Date.now() },
+  };
   if (!first) return;
   if (document.hidden) window.setTimeout(apply, 100);
   else requestAnimationFrame(apply);
@@ -70,9 +79,10 @@ function later(today: Today | null, word: Partial<Beat>): void {
 
 function apply(): void {
   if (waiting === null) return;
-  const { today, word } = waiting;
+  const { today, word, at } = waiting;
   waiting = null;
-  change(today === null ? { live: heard(word) } : { today, live: heard(word) });
+  const live = heard(word, at);
+  change(today === null ? { live } : { today, live });
 }
 
 function lookAfter(onEnd: () => void): void {

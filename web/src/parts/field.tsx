@@ -23,7 +23,8 @@ interface Props {
 export function Field(props: Props) {
   const { name, label, value, error, hint } = props;
   const id = `f-${name}`;
-  const about = [error ? `${id}-error` : "", hint ? `${id}-hint` : ""].join(" ").trim();
+  const hintId = hint && !error ? `${id}-hint` : "";
+  const about = error ? `${id}-error` : hintId;
   const common = {
     id,
     name,
@@ -73,8 +74,8 @@ export function Field(props: Props) {
           {error.right !== "" && <span class="right">; {error.right}</span>}
         </p>
       )}
-      {hint && (
-        <p class="hint" id={`${id}-hint`}>
+      {hintId !== "" && (
+        <p class="hint" id={hintId}>
           {hint}
         </p>
       )}

@@ -81,8 +81,8 @@ export function NewView(_: { rest: string }) {
       if (error.status !== 0) key.current = null;
       setRefused(error.fields);
       if (error.fields.length === 0) setProblem(`Nothing is saved: ${error.sentence}`);
-      const first = error.fields[0]?.field;
-      if (first !== undefined) document.getElementById(`f-${first}`)?.focus();
+      // Once it is drawn, to the first wrong field from the top.
+      window.setTimeout(() => document.querySelector<HTMLElement>("form [aria-invalid=true]")?.focus());
     }
     setBusy(false);
   };

@@ -9,6 +9,29 @@ import { useRow } from "../store";
 import { RowActions } from "./actions";
 import { PressWord } from "./pressword";
 
+const COLUMNS: Record<GroupName, readonly [words: string, bar: string, gain: string, next: string]> = {
+  moving: ["Order, shares", "Filled", "Elapsed", "Attempt, our id / the broker's"],
+  holding: ["Shares, bought at, price now", "Price above the stop-loss", "Open P&L, gross", "Next, guard"],
+  waiting: ["Rule, shares", "Armed, or what is wrong and how to mend it", "", "Next"],
+  done: ["Result", "Next", "P&L, gross", ""],
+  not_started: ["State", "Next", "P&L, gross", ""],
+};
+
+/** What the columns are, on a wide screen. Screen readers hear it with each number instead. */
+export function RowHead({ group }: { group: GroupName }) {
+  const [words, bar, gain, next] = COLUMNS[group];
+  return (
+    <div class="row row-head" aria-hidden="true">
+      <span class="c-name">Strategy</span>
+      <span class="c-words">{words}</span>
+      <span class="c-bar">{bar}</span>
+      <span class="c-gain">{gain}</span>
+      <span class="c-next">{next}</span>
+      <span class="c-act" />
+    </div>
+  );
+}
+
 export const RowView = memo(function RowView({ id, group }: { id: number; group: GroupName }) {
   const row = useRow(id);
   if (row === undefined) return null;
@@ -104,6 +127,7 @@ function HoldingCells({ row }: { row: Row }) {
         <StopBar price={row.price} stop={row.stop_price} entry={row.entry_price} distance={row.stop_distance} />
       </span>
       <span class={`c-gain num ${toneOf(row.gain)}`} title="open P&L, gross">
+        <span class="sr">open P&L gross </span>
         {signed(row.gain)}
       </span>
       <span class="c-next">
@@ -166,6 +190,7 @@ function RestCells({ row }: { row: Row }) {
       <span class="c-bar dim">{row.next}</span>
       {row.pnl !== null && (
         <span class={`c-gain num ${toneOf(row.pnl)}`} title="closed P&L, gross">
+          <span class="sr">closed P&L gross </span>
           {signed(row.pnl)}
         </span>
       )}

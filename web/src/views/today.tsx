@@ -8,7 +8,7 @@ import { VirtualList } from "../parts/virtual";
 import { current, usePick } from "../store";
 import { Broker, Guards } from "./assurance";
 import { Needs } from "./needs";
-import { RowView } from "./row";
+import { RowHead, RowView } from "./row";
 
 const VIRTUAL_FROM = 60;
 const FIND_FROM = 12;
@@ -124,6 +124,7 @@ function Group({ name, find }: { name: GroupName; find: string }) {
           <h2>{heading}</h2>
           <DoneSum ids={ids} />
         </summary>
+        <RowHead group={name} />
         {body}
       </details>
     );
@@ -131,6 +132,7 @@ function Group({ name, find }: { name: GroupName; find: string }) {
   return (
     <section class={`group group-${name}`} data-testid={`group-${name}`}>
       <h2>{heading}</h2>
+      <RowHead group={name} />
       {body}
     </section>
   );

@@ -1,7 +1,7 @@
 import { useState } from "preact/hooks";
 import { act, patch, put, remove } from "../../api";
 import { Field } from "../../parts/field";
-import { Instant, Problem, useGet } from "../../parts/small";
+import { Dialog, Instant, Problem, useGet } from "../../parts/small";
 import { usePick } from "../../store";
 import { useSaving } from "./saving";
 
@@ -200,6 +200,7 @@ function Users({ myId }: { myId: number }) {
   const [name, setName] = useState("");
   const [password, setPassword] = useState("");
   const [role, setRole] = useState("trader");
+  const [chosen, setChosen] = useState<User | null>(null);
   const form = useSaving();
   const add = async (event: Event) => {
     event.preventDefault();
@@ -231,6 +232,9 @@ function Users({ myId }: { myId: number }) {
             </span>
             {one.id !== myId && (
               <span class="buttons">
+                <button class="quiet" onClick={() => setChosen(one)} aria-label={`Change ${one.name}`}>
+                  Change
+                </button>
                 <button class="quiet" onClick={() => turn(one)} aria-label={`${one.disabled ? "Enable" : "Disable"} ${one.name}`}>
                   {one.disabled ? "Enable" : "Disable"}
                 </button>
@@ -239,6 +243,15 @@ function Users({ myId }: { myId: number }) {
           </li>
         ))}
       </ul>
+      {chosen !== null && (
+        <ChangeUser
+          user={chosen}
+          onClose={() => {
+            setChosen(null);
+            answer.again();
+          }}
+        />
+      )}
       <form class="form" onSubmit={(event) => void add(event)}>
         <div class="form-2">
           <Field name="user-name" label="Name" value={name} onInput={setName} error={form.errorOf("name")} />
@@ -252,5 +265,45 @@ function Users({ myId }: { myId: number }) {
         </div>
       </form>
     </section>
+  );
+}
+
+function ChangeUser({ user, onClose }: { user: User; onClose: () => void }) {
+  const [role, setRole] = useState(user.role);
+  const [password, setPassword] = useState("");
+  const form = useSaving();
+  const save = async (event: Event) => {
+    event.preventDefault();
+    const changes = { ...(role === user.role ? {} : { role }), ...(password === "" ? {} : { password }) };
+    const done = await form.save(async () => {
+      await patch(`/users/${user.id}`, changes);
+      return "";
+    });
+    if (done) onClose();
+  };
+  return (
+    <Dialog title={`Change ${user.name}`} onClose={onClose}>
+      <form class="form" onSubmit={(event) => void save(event)}>
+        <Field name="change-role" label="Role" value={role} onInput={setRole} options={ROLES} error={form.errorOf("role")} />
+        <Field
+          name="change-password"
+          label="New password (empty: it stays)"
+          secret
+          value={password}
+          onInput={setPassword}
+          error={form.errorOf("password")}
+          autocomplete="new-password"
+        />
+        <Problem text={[form.problem, form.elsewhere(["role", "password"])].join(" ").trim()} />
+        <div class="buttons">
+          <button class="primary" disabled={form.busy || (role === user.role && password === "")}>
+            Save
+          </button>
+          <button type="button" onClick={onClose}>
+            Cancel
+          </button>
+        </div>
+      </form>
+    </Dialog>
   );
 }
