@@ -17,7 +17,7 @@ from tests.api.conftest import INFY, PASSWORD, Served, serving
 
 
 def test_without_signing_in_nothing_is_told(served: Served) -> None:
-    for path in ("today", "strategies", "events", "settings", "audit"):
+    for path in ("today", "strategies", "events", "settings", "audit", "metrics"):
         answer = served.browser()("GET", path)
         assert (answer.status, answer.error["code"], answer.error["login"]) == (401, "unauthenticated", "link")
 
@@ -36,6 +36,12 @@ def test_a_link_opens_once(served: Served) -> None:
     assert first.sign_in(key=key).status == 201
     assert second.sign_in(key=key).status == 401
     assert first.get("session")["user"]["name"] == "local"
+
+
+def test_a_key_for_a_request_does_no_harm_where_nobody_is_known_yet(served: Served) -> None:
+    browser = served.browser()
+    key = served.desk.access.make_link(UserId(1))
+    assert browser("POST", "session", {"key": key}, Idempotency_Key="press-1").status == 201
 
 
 def test_the_session_is_a_cookie_no_script_can_read_and_no_other_site_can_send(served: Served) -> None:

@@ -59,7 +59,15 @@ def make_app(office: Office, *, hosts: Collection[str], new_ids: Iterator[str]) 
     )
     app.state.office = office
     problems.install(app)
-    for router in (access.router, strategies.router, runs.router, market.router, accounts.router, system.router):
+    for router in (
+        access.door,
+        access.router,
+        strategies.router,
+        runs.router,
+        market.router,
+        accounts.router,
+        system.router,
+    ):
         app.include_router(router, prefix=PREFIX)
     app.include_router(system.open_router, prefix=PREFIX)
     _serve_console(app)

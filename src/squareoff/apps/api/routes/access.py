@@ -30,6 +30,8 @@ from squareoff.core.bad_input import BadInput
 from squareoff.core.types import UserId
 
 router = APIRouter(tags=["access"], route_class=Acting, responses=responses(401, 403, 422, 503))
+door = APIRouter(tags=["access"], responses=responses(401, 403, 422, 429, 503))
+"""Nobody is known yet whose `Idempotency-Key` it could be."""
 COOKIE_AGE_S = 30 * 86_400
 
 
@@ -56,7 +58,7 @@ def session(caller: Reader) -> shapes.SessionShape:
     return _session(caller.desk, caller.user, caller.secret)
 
 
-@router.post("/session", status_code=201, summary="Sign in", responses=responses(429))
+@door.post("/session", status_code=201, summary="Sign in")
 def sign_in(asked: shapes.SignIn, request: Request, response: Response, office: OfficeOf) -> shapes.SessionShape:
     """With a one-time key, or with a name and a password. Sets the cookie of the session."""
     desk, address = office.desk, address_of(request)

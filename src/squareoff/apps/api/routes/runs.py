@@ -79,8 +79,10 @@ def states(run_id: shapes.Id, caller: Reader) -> shapes.Path:
     found = _run(caller, run_id)
     zone = caller.desk.zone(found.plan.symbol)
     lines = caller.store.journal_back(run_id=found.plan.run_id, kinds=[JournalKind.TRANSITION], limit=500)
-    path = [shapes.Step(state=State.CREATED, at=None, event="")]
-    for _, entry in sorted(lines, key=lambda line: (line[1].at, line[0])):
+    in_time = [entry for _, entry in sorted(lines, key=lambda line: (line[1].at, line[0]))]
+    made_at = in_time[0].at if in_time else None  # a run is made when it is started
+    path = [shapes.Step(state=State.CREATED, at=local(made_at, zone), event="")]
+    for entry in in_time:
         to, event = str(entry.data.get("to", "")), str(entry.data.get("event") or "")
         if to and to != path[-1].state:
             path.append(shapes.Step(state=to, at=local(entry.at, zone), event=event))

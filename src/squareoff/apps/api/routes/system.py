@@ -15,6 +15,8 @@ from squareoff.apps.api import shapes
 from squareoff.apps.api.callers import Acting, Caller, OfficeOf, Reader
 from squareoff.apps.api.problems import responses
 from squareoff.apps.facts import count_alert_channels
+from squareoff.apps.metrics import CONTENT_TYPE, render
+from squareoff.core.access import Action
 from squareoff.core.bad_input import BadInput
 from squareoff.errors import RecordsUnavailable
 
@@ -95,6 +97,25 @@ def settings(caller: Reader) -> shapes.Settings:
         users=len(caller.desk.access.users()),
         zone=caller.desk.zone().key,
     )
+
+
+@router.get(
+    "/metrics",
+    summary="Figures for Prometheus",
+    response_class=Response,
+    responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}, "description": "docs/metrics.md"}},
+)
+def metrics(caller: Reader, office: OfficeOf) -> Response:
+    """Of every worker of the installation, and of this process. For an admin, or the only user there is."""
+    if len(caller.desk.access.users()) > 1:
+        caller.need(Action.ADMIN)
+    own = {
+        "squareoff_console_viewers": ("Pages that are open and told what changes, pages", office.hubs.viewers),
+    }
+    told = "".join(
+        f"# HELP {name} {help_}\n# TYPE {name} gauge\n{name} {value}\n" for name, (help_, value) in own.items()
+    )
+    return Response(render(caller.desk.config.run_folder) + told.encode(), media_type=CONTENT_TYPE)
 
 
 open_router = APIRouter(tags=["system"])
