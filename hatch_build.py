@@ -64,7 +64,7 @@ def build_console(web: Path, static: Path) -> None:
         copy = Path(folder) / "web"
         shutil.copytree(web, copy, ignore=shutil.ignore_patterns(*NOT_SOURCES))
         built = Path(folder) / "static"
-        run([node, npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund"], copy, node)
+        run([node, npm, "ci", "--omit=dev", "--ignore-scripts", "--no-audit", "--no-fund"], copy, node)
         run([node, str(copy / "build.mjs"), str(built)], copy, node)
         # Whole or not at all: a build that breaks off leaves the bundle that was there.
         shutil.rmtree(static, ignore_errors=True)
@@ -91,4 +91,4 @@ def run(command: list[str], folder: Path, node: str) -> None:
     done = subprocess.run(command, cwd=folder, env={**os.environ, "PATH": path}, capture_output=True, text=True)
     if done.returncode != 0:
         words = (done.stderr.strip() or done.stdout.strip())[-2000:]
-        raise RuntimeError(MEND.format(why=f"`{' '.join(command[1:3])}` failed") + f"\n\n{words}")
+        raise RuntimeError(MEND.format(why=f"`{Path(command[1]).name} {command[2]}` failed") + f"\n\n{words}")

@@ -72,7 +72,6 @@ export function Shell() {
   const route = useRoute();
   const lost = usePick((s) => s.live.lost);
   const down = usePick((s) => s.today?.trust.up === false);
-  const known = usePick((s) => s.today !== null);
   const [help, setHelp] = useState(false);
   useEffect(() => bindKeys(() => setHelp(true)), []);
   useEffect(() => {
@@ -89,7 +88,7 @@ export function Shell() {
         </ModeBar>
         <div class="second">
           <TrustLine />
-          {known && <KillBar />}
+          <KillBar />
         </div>
       </header>
       <main id="main" tabIndex={-1}>

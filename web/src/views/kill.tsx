@@ -12,15 +12,15 @@ export function KillBar() {
   const lost = useLost();
   const press = usePress("kill");
   const [asking, setAsking] = useState(false);
-  if (kill === null) return null;
+  const pressed = kill?.pressed === true;
   return (
-    <section class={`kill ${kill.pressed ? "kill-pressed" : ""}`} aria-label="Kill switch" data-testid="kill-bar">
+    <section class={`kill ${pressed ? "kill-pressed" : ""}`} aria-label="Kill switch" data-testid="kill-bar">
       <span class="kill-text">
-        {kill.pressed && <strong>KILL SWITCH IS PRESSED. </strong>}
-        {lost ? "NOT LIVE: what it would sell is not known now" : kill.text}
+        {pressed && <strong>KILL SWITCH IS PRESSED. </strong>}
+        {kill === null ? "what it would sell is not known yet" : lost ? "NOT LIVE: what it would sell is not known now" : kill.text}
         <PressWord name="kill" />
       </span>
-      {kill.pressed && (
+      {pressed && (
         <a href="#/settings" class="button">
           Release…
         </a>
@@ -28,7 +28,7 @@ export function KillBar() {
       <button
         class="danger"
         data-testid="kill-button"
-        disabled={lost || isOpen(press)}
+        disabled={lost || kill === null || isOpen(press)}
         title={lost ? `${why}. On the command line: squareoff kill` : "key: Shift + K"}
         onClick={() => setAsking(true)}
       >

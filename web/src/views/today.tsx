@@ -24,7 +24,16 @@ export function Today() {
   const known = usePick((s) => s.today !== null);
   const total = usePick((s) => (s.today === null ? 0 : Object.keys(s.today.rows).length));
   const [find, setFind] = useState("");
-  if (!known) return <p class="dim pad" role="status">Waiting for the first picture of your strategies…</p>;
+  if (!known) {
+    return (
+      <>
+        <h1 class="sr">Today</h1>
+        <p class="dim pad" role="status">
+          Waiting for the first picture of your strategies…
+        </p>
+      </>
+    );
+  }
   return (
     <>
       <h1 class="sr">Today</h1>

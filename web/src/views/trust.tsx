@@ -81,9 +81,8 @@ function NextSpecial() {
   const zone = usePick((s) => s.today?.zone ?? "");
   const special = usePick((s) => s.today?.market.next_special ?? null);
   return (
-    <span class="dim phone-only">
-      {zone}
-      {special && ` · ${dayWords(special.date).slice(0, -5)}: ${special.text}`}
+    <span class="dim phone-only" title={zone}>
+      {special === null ? zone : `${dayWords(special.date).slice(4, -5)}: ${special.text}`}
     </span>
   );
 }
