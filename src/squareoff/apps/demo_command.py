@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import sys
 import time
 from collections.abc import Callable
@@ -20,12 +21,14 @@ if TYPE_CHECKING:
 
     from squareoff.apps.demo.script import Act
     from squareoff.apps.demo.stage import Stage
+    from squareoff.apps.demo.web import DemoConsole
     from squareoff.core.run import Run
 
 FRAME_S = 0.1
 WIDTH_IN_A_FILE = 160
 SLOWER_ALONE = 2.0
 """How much slower `--only` shows its run."""
+SLOWER_IN_A_BROWSER = 3.0
 
 HELP = """One day with real trouble, in about 20 seconds.
 
@@ -38,6 +41,7 @@ counted: the exit status is 0 only if nothing was bought or sold twice and nothi
 \b
     squareoff demo                     the whole day
     squareoff demo --only killed       one run, slowly, with the explanation
+    squareoff demo --web               in the browser, where it stays until Ctrl-C
     squareoff --demo why killed        afterwards: the story of a run
 """
 
@@ -47,6 +51,9 @@ def register(app: typer.Typer) -> None:
     def demo_command(
         context: typer.Context,
         only: Annotated[str | None, typer.Option(metavar="NAME", help="show one run, slowly, and explain it")] = None,
+        web: Annotated[
+            bool, typer.Option("--web", help="watch it in the browser, three times slower, until Ctrl-C")
+        ] = False,
     ) -> None:
         from squareoff.config import Config
 
@@ -54,10 +61,10 @@ def register(app: typer.Typer) -> None:
         if not isinstance(config, Config):
             raise RuntimeError("the command line sets the configuration")
         folder = config.data if config.data.name == "demo" else config.data / "demo"
-        raise typer.Exit(run_demo(folder, only=only))
+        raise typer.Exit(run_demo(folder, only=only, web=web))
 
 
-def run_demo(folder: Path, *, only: str | None = None) -> int:
+def run_demo(folder: Path, *, only: str | None = None, web: bool = False) -> int:
     """Play the day in `folder`, which is emptied first if a demo made it. Returns the exit status."""
     from rich.console import Console
 
@@ -73,13 +80,45 @@ def run_demo(folder: Path, *, only: str | None = None) -> int:
     if only is not None:
         console.print(f"[bold]{only}[/bold]: {acts[0].caption}\n{acts[0].explanation}\n")
     with console.status("starting Redis, the paper broker and the engine"):
-        stage = Stage.set_up(folder, acts, slower=1.0 if only is None else SLOWER_ALONE)
+        slower = SLOWER_IN_A_BROWSER if web else 1.0 if only is None else SLOWER_ALONE
+        stage = Stage.set_up(folder, acts, slower=slower)
+    page = None
     try:
         play = _Play(stage, console)
+        if web:
+            page = play.page = _open_console(stage, console)
         play.run()
+        if page is not None:
+            _stay(console)
     finally:
+        if page is not None:
+            page.close()
         stage.tear_down()
     return _finish(stage, console, play.runs, only)
+
+
+def _open_console(stage: Stage, console: Console) -> DemoConsole:
+    from squareoff.apps.demo.web import OPENED_WITHIN_S, DemoConsole
+
+    page = DemoConsole(stage)
+    try:
+        console.print(f"Open it; the day begins then, or in {OPENED_WITHIN_S:g} s:\n{page.link()}", soft_wrap=True)
+        page.wait_until_opened()
+    except BaseException:
+        page.close()
+        raise
+    return page
+
+
+def _stay(console: Console) -> None:
+    """Until somebody has seen enough."""
+    ended: list[int] = []
+    before = {number: signal.signal(number, lambda n, _: ended.append(n)) for number in (signal.SIGINT, signal.SIGTERM)}
+    console.print("The day is over; the page stays until you press Ctrl-C.")
+    while not ended:
+        time.sleep(FRAME_S)
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 class _Play:
@@ -90,6 +129,7 @@ class _Play:
         self.runs: dict[str, Run] = {}
         self.lines: list[Text] = []
         self.note = ""
+        self.page: DemoConsole | None = None
         self._seen_seq = 0
         self._to_do: list[Callable[[], bool]] = [step for act in stage.acts for step in self._steps(act)]
 
@@ -98,6 +138,8 @@ class _Play:
 
         clock = self.stage.clock
         clock.start()
+        if self.page is not None:
+            self.page.tell_clock()
         if not self.console.is_terminal:
             while clock.real_s() < clock.length_s:
                 self._look()
@@ -175,6 +217,8 @@ class _Play:
             stage.kill_worker()
             self._say(act, "kill -9: the engine is dead, its BUY is at the broker, the answer never came")
             stage.start_worker()
+            if self.page is not None:
+                self.page.tell()
             self._say(act, "the engine is started again")
             return True
 

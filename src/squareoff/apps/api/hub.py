@@ -341,7 +341,7 @@ def _without_ages(value: Any) -> Any:
         case {"feed_ok": ok, "up": is_up}:
             return ok, is_up
         case list():
-            return [{k: v for k, v in each.items() if k not in ("at", "age_s")} for each in value]
+            return [{k: v for k, v in each.items() if k != "age_s"} for each in value]
     return value
 
 

@@ -181,7 +181,7 @@ def _market(picture: Picture, reference: ReferenceData) -> shapes.MarketShape:
     if session is None:
         following = calendar.next_session(day)
         text = f"closed today ({calendar.why_closed(day)}); opens {following.day:%a %d %b} {_wall(following.opens_at)}"
-        return _market_shape(exchange, False, text, _special(calendar, day), picture)
+        return _market_shape(exchange, False, text, _special(calendar, day, picture), picture)
     if getattr(calendar.hours, "always_open", False):
         return _market_shape(exchange, True, "open at every hour", None, picture)
     is_open = session.opens_at <= picture.now < session.closes_at
@@ -190,7 +190,7 @@ def _market(picture: Picture, reference: ReferenceData) -> shapes.MarketShape:
         text = f"open until {closes:%H:%M}"
     else:
         text = f"opens at {opens:%H:%M}" if picture.now < session.opens_at else f"closed since {closes:%H:%M}"
-    return _market_shape(exchange, is_open, text, _special(calendar, day), picture)
+    return _market_shape(exchange, is_open, text, _special(calendar, day, picture), picture)
 
 
 def _market_shape(
@@ -201,7 +201,7 @@ def _market_shape(
         open=is_open,
         text=text,
         next_special=special,
-        practice="" if picture.market is None else picture.market.partition(":")[0],
+        practice={"": "", "practice": "practice"}.get((picture.market or "").partition(":")[0], "recorded prices"),
         speed=picture.speed,
     )
 
@@ -210,8 +210,10 @@ def _wall(instant: datetime) -> str:
     return f"{instant:%H:%M}"
 
 
-def _special(calendar: Any, today: date) -> shapes.Special | None:
-    """The next day on which the market keeps other hours, or is closed on a weekday."""
+def _special(calendar: Any, today: date, picture: Picture) -> shapes.Special | None:
+    """The next day on which the market keeps other hours, or is closed on a weekday. Recorded days have none."""
+    if picture.market is not None:
+        return None
     for ahead in range(SPECIAL_WITHIN_DAYS):
         day = today + timedelta(days=ahead)
         try:
