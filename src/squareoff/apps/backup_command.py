@@ -31,9 +31,9 @@ if TYPE_CHECKING:
 BACKUP_HELP = """Copy the data folder into one file, also while squareoff runs.
 
 It holds the database, your reference folder, alerts.toml, the engines' send marks and the paper broker's book. Only you
-may read it: it tells what you trade, and alerts.toml may hold passwords. The key of `squareoff secrets` is not in it: keep
-a copy of secrets.key elsewhere. Without FILE it is written to the current
-folder as squareoff-backup-YYYYMMDD-HHMMSS.tar.gz. A file that is there is never overwritten.
+may read it: it tells what you trade, and alerts.toml may hold passwords. The key of `squareoff secrets` is not in it:
+keep a copy of secrets.key elsewhere. Without FILE it is written to the current folder as
+squareoff-backup-YYYYMMDD-HHMMSS.tar.gz. A file that is there is never overwritten.
 
 \b
 Examples:
@@ -43,7 +43,8 @@ Examples:
 RESTORE_HELP = """Put the data folder back as it was when FILE was made by `squareoff backup`.
 
 Refused while squareoff runs on that folder, and for a file that is damaged. What is in the folder now is moved aside,
-never deleted. Who was signed in has to sign in again, and tokens are made anew. What was bought or sold after the backup is not in it: your broker's book is what counts.
+never deleted. What was bought or sold after the backup is not in it: your broker's book is what counts. Who was signed
+in has to sign in again, and tokens have to be made anew.
 
 \b
 Examples:
