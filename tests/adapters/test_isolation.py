@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
@@ -77,7 +77,11 @@ def his(him: StrategyStore) -> Strategy:
 
 
 @pytest.fixture
-async def hers(database: Database) -> AsyncIterator[Ids]:
+async def hers(database: Database) -> Ids:
+    return await what_she_has(database)
+
+
+async def what_she_has(database: Database) -> Ids:
     """A strategy with an open run, a wish that waits, one that was edited, limits, and a story."""
     store = StrategyStore(database, UserId(2))
     store.add_account(HERS, broker="paper")
@@ -112,9 +116,17 @@ async def hers(database: Database) -> AsyncIterator[Ids]:
     await records.wish_taken(taken.id, fence)
     store.wish(strategy.id, Event.START, at=NOW, by="her")
     store.set_limits(HERS, Limits(max_open_positions=3), by="her", at=NOW)
-    yield Ids(strategy=strategy, run=plan.run_id, wish=taken.id, account=HERS)
     await records.close()
+    return Ids(strategy=strategy, run=plan.run_id, wish=taken.id, account=HERS)
 
+
+NOTHING = Ids(
+    strategy=replace(DAILY, id=StrategyId(977), name="nothing", account=NOWHERE),
+    run=RunId(977),
+    wish=977,
+    account=NOWHERE,
+)
+"""What nobody has."""
 
 CALLS: dict[str, Callable[[StrategyStore, Ids, Strategy], Any]] = {
     "accounts": lambda store, ids, own: store.accounts(),
@@ -159,16 +171,21 @@ def test_every_method_is_walked() -> None:
 async def test_what_is_anothers_cannot_be_told_from_what_is_not_there_and_stays_as_it_is(
     database: Database, him: StrategyStore, his: Strategy, hers: Ids, call: str
 ) -> None:
-    nowhere = Ids(
-        strategy=replace(hers.strategy, id=StrategyId(977), name="nothing"),
-        run=RunId(977),
-        wish=977,
-        account=NOWHERE,
-    )
     before = everything(database)
     of_hers = outcome(lambda: CALLS[call](him, hers, his), hers)
     assert everything(database) == before, "nothing of hers, and nothing else, was touched"
-    assert of_hers == outcome(lambda: CALLS[call](him, nowhere, his), nowhere)
+    assert of_hers == outcome(lambda: CALLS[call](him, NOTHING, his), NOTHING)
+
+
+async def test_nothing_that_he_sees_changes_when_she_comes(
+    database: Database, him: StrategyStore, his: Strategy
+) -> None:
+    def seen() -> dict[str, str]:
+        return {name: outcome(lambda call=call: call(him, NOTHING, his), NOTHING) for name, call in CALLS.items()}  # type: ignore[misc]
+
+    before = seen()
+    await what_she_has(database)
+    assert seen() == before
 
 
 @pytest.mark.parametrize("name", ["hers", "HERS"])

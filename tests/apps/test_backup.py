@@ -24,8 +24,10 @@ from squareoff.adapters.spool import FileSpool
 from squareoff.adapters.sql.database import Database
 from squareoff.adapters.sql.migrations import HEAD
 from squareoff.adapters.sql.strategies import StrategyStore
+from squareoff.config import Config
+from squareoff.core.access import Scope
 from squareoff.core.run import Run
-from squareoff.core.types import AccountId
+from squareoff.core.types import AccountId, UserId
 from tests.apps.conftest import MONDAY_MORNING, Squareoff
 from tests.apps.runs import PAPER, at_0920_it_costs, play, put_into
 
@@ -276,6 +278,25 @@ def test_a_restored_folder_is_an_installation_of_its_own(
     database.close()
     assert note.text.startswith("this database was restored from a backup of ")
     assert note.account == PAPER
+
+
+def test_a_restore_lets_nobody_in_who_may_have_been_shut_out_since_and_keeps_the_key_of_the_secrets(
+    holding: Squareoff, tmp_path: Path
+) -> None:
+    assert holding("secrets", "set", "x", "--stdin", input="hidden\n").status == 0
+    with closing(wiring.access_store(Config(data=holding.data))) as store:
+        found = store.use_link(store.make_link(UserId(1)), "a browser")
+        link, token = store.make_link(UserId(1)), store.make_token(UserId(1), "a sheet", Scope.READ, None)[1]
+    assert found is not None
+    assert holding("backup", str(tmp_path / "b.tar.gz")).status == 0
+    assert holding("restore", str(tmp_path / "b.tar.gz"), "--yes").status == 0
+    with closing(wiring.access_store(Config(data=holding.data))) as store:
+        assert (store.session(found[1]), store.use_link(link, ""), store.token(token)) == (None, None, None)
+        assert store.use_link(store.make_link(UserId(1)), "") is not None
+    with closing(wiring.secret_store(Config(data=holding.data))) as secrets:
+        assert secrets.get("x") == "hidden"
+    with tarfile.open(tmp_path / "b.tar.gz") as tar:
+        assert not [name for name in tar.getnames() if "secrets" in name]
 
 
 def test_a_spool_restored_with_its_folder_proves_nothing_by_a_missing_mark(archive: Path, elsewhere: Squareoff) -> None:

@@ -31,8 +31,9 @@ if TYPE_CHECKING:
 BACKUP_HELP = """Copy the data folder into one file, also while squareoff runs.
 
 It holds the database, your reference folder, alerts.toml, the engines' send marks and the paper broker's book. Only you
-may read it: it tells what you trade, and alerts.toml may hold passwords. Without FILE it is written to the current
-folder as squareoff-backup-YYYYMMDD-HHMMSS.tar.gz. A file that is there is never overwritten.
+may read it: it tells what you trade, and alerts.toml may hold passwords. The key of `squareoff secrets` is not in it:
+keep a copy of secrets.key elsewhere. Without FILE it is written to the current folder as
+squareoff-backup-YYYYMMDD-HHMMSS.tar.gz. A file that is there is never overwritten.
 
 \b
 Examples:
@@ -42,7 +43,8 @@ Examples:
 RESTORE_HELP = """Put the data folder back as it was when FILE was made by `squareoff backup`.
 
 Refused while squareoff runs on that folder, and for a file that is damaged. What is in the folder now is moved aside,
-never deleted. What was bought or sold after the backup is not in it: your broker's book is what counts.
+never deleted. What was bought or sold after the backup is not in it: your broker's book is what counts. Who was signed
+in has to sign in again, and tokens have to be made anew.
 
 \b
 Examples:
@@ -280,6 +282,7 @@ def _restore(
         if not yes:
             moved = f"; what is in {data} now is kept in {aside}" if aside else ""
             typer.confirm(f"Restore {_age(manifest)} to {data}{moved}?", abort=True, err=True)
+        _keep_key(data, draft)
         _exchange(draft, data, aside)
     typer.echo(f"restored {_age(manifest)} to {data}")
     if aside:
@@ -423,6 +426,13 @@ def _aside(data: Path, at: datetime) -> Path | None:
     if not data.exists() or not any(data.iterdir()):
         return None
     return data.with_name(f"{data.name}.before-restore-{at.astimezone():%Y%m%d-%H%M%S}")
+
+
+def _keep_key(data: Path, draft: Path) -> None:
+    """The key of the secrets is in no backup: it stays in the folder."""
+    for name in ("secrets.key", "secrets.key.old"):
+        if (data / name).is_file():
+            _copy(data / name, draft / name)
 
 
 def _exchange(draft: Path, data: Path, aside: Path | None) -> None:
