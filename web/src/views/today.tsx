@@ -9,6 +9,7 @@ import { current, usePick } from "../store";
 import { Broker, Guards } from "./assurance";
 import { Needs } from "./needs";
 import { RowHead, RowView } from "./row";
+import { useSteadyOrder } from "./steady";
 
 const VIRTUAL_FROM = 60;
 const FIND_FROM = 12;
@@ -95,7 +96,8 @@ const matches = (row: Row | undefined, find: string): boolean =>
   row !== undefined && (row.name.toLowerCase().includes(find) || row.symbol.toLowerCase().includes(find));
 
 function Group({ name, find }: { name: GroupName; find: string }) {
-  const ids = usePick((s) => s.today?.groups[name]) ?? NONE;
+  const wantedIds = usePick((s) => s.today?.groups[name]) ?? NONE;
+  const { ids, hold } = useSteadyOrder(wantedIds);
   const tall = useTall();
   const wanted = find.trim().toLowerCase();
   const shown = useMemo(
@@ -128,7 +130,7 @@ function Group({ name, find }: { name: GroupName; find: string }) {
   );
   if (name === "done") {
     return (
-      <details class="group" data-testid="group-done">
+      <details class="group" data-testid="group-done" {...hold}>
         <summary>
           <h2>{heading}</h2>
           <DoneSum ids={ids} />
@@ -139,7 +141,7 @@ function Group({ name, find }: { name: GroupName; find: string }) {
     );
   }
   return (
-    <section class={`group group-${name}`} data-testid={`group-${name}`}>
+    <section class={`group group-${name}`} data-testid={`group-${name}`} aria-label={HEADINGS[name]} {...hold}>
       <h2>{heading}</h2>
       <RowHead group={name} />
       {body}
@@ -147,10 +149,10 @@ function Group({ name, find }: { name: GroupName; find: string }) {
   );
 }
 
-const NONE: number[] = [];
+const NONE: readonly number[] = [];
 
 /** What the folded rows hide: how many were skipped, and what the day's closed runs made. */
-function DoneSum({ ids }: { ids: number[] }) {
+function DoneSum({ ids }: { ids: readonly number[] }) {
   const skipped = usePick((s) => ids.filter((id) => s.today?.rows[id]?.skipped).length);
   const closed = usePick((s) => s.today?.day.pnl_closed ?? null);
   return (
