@@ -1,7 +1,6 @@
 /** Amounts, quantities and times as a trader reads them. Text in, text out: no number is rounded through a float. */
 
 const MINUS = "−";
-const NBSP = " ";
 
 function grouped(digits: string): string {
   return digits.replace(/\B(?=(\d{3})+(?!\d))/g, ",");
@@ -68,11 +67,11 @@ export function ownTime(iso: string): string {
 /** How long: `0.2 s`, `12 s`, `3 min 05 s`, `2 h 05 min`. */
 export function span(seconds: number): string {
   const s = Math.max(0, seconds);
-  if (s < 10) return `${s.toFixed(1)}${NBSP}s`;
-  if (s < 60) return `${Math.floor(s)}${NBSP}s`;
+  if (s < 10) return `${s.toFixed(1)} s`;
+  if (s < 60) return `${Math.floor(s)} s`;
   const two = (n: number) => String(Math.floor(n)).padStart(2, "0");
-  if (s < 3600) return `${Math.floor(s / 60)}${NBSP}min${NBSP}${two(s % 60)}${NBSP}s`;
-  return `${Math.floor(s / 3600)}${NBSP}h${NBSP}${two((s % 3600) / 60)}${NBSP}min`;
+  if (s < 3600) return `${Math.floor(s / 60)} min ${two(s % 60)} s`;
+  return `${Math.floor(s / 3600)} h ${two((s % 3600) / 60)} min`;
 }
 
 export const plural = (n: number, one: string, many = `${one}s`): string => `${n} ${n === 1 ? one : many}`;

@@ -22,7 +22,7 @@ function takeKey(): string | null {
 
 export function welcome(session: Session): void {
   useCsrf(session.csrf);
-  change({ session, login: null, unreachable: false });
+  change({ session, login: null, linkProblem: "", unreachable: false });
   openStream(signedOut);
 }
 
@@ -37,7 +37,10 @@ async function begin(key: string | null = null): Promise<void> {
     welcome(key === null ? await get<Session>("/session") : await act<Session>("/session", { key }));
   } catch (thrown) {
     const error = asApiError(thrown);
-    if (error.status === 401 && key !== null) return begin();
+    if (error.status === 401 && key !== null) {
+      change({ linkProblem: error.message });
+      return begin();
+    }
     if (error.status === 401) change({ session: null, login: error.login ?? "link", unreachable: false });
     else {
       change({ unreachable: true });

@@ -19,6 +19,8 @@ export interface State {
   session: Session | null;
   /** What sign-in asks for; null: not known to be needed. */
   login: "link" | "password" | null;
+  /** Why the one-time link did not work; empty: none was tried. */
+  linkProblem: string;
   /** Why there is no page yet, when squareoff could not be asked. */
   unreachable: boolean;
   today: Today | null;
@@ -28,6 +30,7 @@ export interface State {
 let state: State = {
   session: null,
   login: null,
+  linkProblem: "",
   unreachable: false,
   today: null,
   live: { heardAt: null, lost: true, now: null, nowPerf: 0, feedAgeS: null },

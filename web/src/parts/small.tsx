@@ -35,7 +35,7 @@ export function Problem({ text, testid }: { text: string; testid?: string }) {
   );
 }
 
-export const CHECK_MARK = { true: "✓", false: "✕", null: "?" } as const;
+const CHECK_MARK = { true: "✓", false: "✕", null: "?" } as const;
 
 export function Checks({ checks }: { checks: Check[] }) {
   return (

@@ -15,8 +15,9 @@ const PENDING_WORDS = {
   HAND_OVER: "hand over asked",
 } as const;
 
-export const isUnderWay = (row: Row): boolean =>
-  row.group === "moving" || row.group === "holding" || row.group === "waiting";
+/** Whether there is something to stop: also where automation gave up while something is, or may be, held. */
+const isUnderWay = ({ group, exposure }: Row): boolean =>
+  group === "moving" || group === "holding" || group === "waiting" || exposure === "long" || exposure === "unknown";
 
 export function RowActions({ row }: { row: Row }) {
   const why = usePick(notLive);

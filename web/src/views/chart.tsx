@@ -132,7 +132,8 @@ export default function PriceChart({ prices, stop, now: price, zone }: Props) {
     });
     paint(now);
     if (!now.fitted && prices.bars.length > 0) {
-      now.chart.timeScale().fitContent();
+      // All of the day, with room at both ends for the words of a mark.
+      now.chart.timeScale().setVisibleLogicalRange({ from: -5, to: prices.bars.length + 4 });
       now.fitted = true;
     }
   }, [prices, stop, zone, theme]);

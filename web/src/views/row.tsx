@@ -186,7 +186,10 @@ function WaitingCells({ row }: { row: Row }) {
 function RestCells({ row }: { row: Row }) {
   return (
     <>
-      <span class="c-words">{row.words === "" ? row.label : row.words}</span>
+      <span class="c-words">
+        {row.words === "" ? row.label : row.words}
+        {(row.exposure === "long" || row.exposure === "unknown") && <b class="loss"> {row.exposure_label}</b>}
+      </span>
       <span class="c-bar dim">{row.next}</span>
       {row.pnl !== null && (
         <span class={`c-gain num ${toneOf(row.pnl)}`} title="closed P&L, gross">

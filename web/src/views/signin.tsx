@@ -3,11 +3,14 @@ import { act, asApiError } from "../api";
 import type { Session } from "../contract";
 import { Field } from "../parts/field";
 import { Problem } from "../parts/small";
+import { usePick } from "../store";
 
 export function SignIn({ login, onSession }: { login: "link" | "password"; onSession: (session: Session) => void }) {
+  const linkProblem = usePick((s) => s.linkProblem);
   return (
     <main class="alone" data-testid="sign-in">
       <h1>squareoff</h1>
+      <Problem text={linkProblem === "" ? "" : `The link did not work: ${linkProblem}.`} />
       {login === "link" ? <ByLink /> : <ByPassword onSession={onSession} />}
     </main>
   );

@@ -3,6 +3,8 @@
 import { useEffect, useRef, useState } from "preact/hooks";
 
 const REORDER_EVERY_MS = 1000;
+/** A pointer that rests longer than this presses nothing: the order must be true again. */
+const HOLD_MS = 5000;
 
 /** `ids` as they are wanted, but in the order `before` had; who is new stands where it is wanted, at the end. */
 function inOrderOf(before: readonly number[], ids: readonly number[]): readonly number[] {
@@ -12,13 +14,13 @@ function inOrderOf(before: readonly number[], ids: readonly number[]): readonly 
   return fresh.length === 0 && kept.length === before.length ? before : [...kept, ...fresh];
 }
 
-/** The order follows once a second, and not while the pointer or the focus is in the group (`hold`). */
+/** The order follows once a second, and not while somebody is about to press something in the group (`hold`). */
 export function useSteadyOrder(ids: readonly number[]) {
   const [, again] = useState(0);
   const shown = useRef({ ids, at: performance.now() });
-  const held = useRef(new Set<"pointer" | "focus">());
+  const heldUntil = useRef(0);
   const isDue = performance.now() - shown.current.at >= REORDER_EVERY_MS;
-  if (held.current.size === 0 && isDue) {
+  if (isDue && performance.now() >= heldUntil.current) {
     if (shown.current.ids !== ids) shown.current = { ids, at: performance.now() };
   } else {
     shown.current.ids = inOrderOf(shown.current.ids, ids);
@@ -30,17 +32,14 @@ export function useSteadyOrder(ids: readonly number[]) {
     const timer = window.setTimeout(() => again((n) => n + 1), REORDER_EVERY_MS);
     return () => window.clearTimeout(timer);
   }, [isBehind, ids]);
-  const hold = (what: "pointer" | "focus", on: boolean) => {
-    if (on) held.current.add(what);
-    else held.current.delete(what);
+  const keep = () => {
+    heldUntil.current = performance.now() + HOLD_MS;
+  };
+  const release = () => {
+    heldUntil.current = 0;
   };
   return {
     ids: shown.current.ids,
-    hold: {
-      onPointerEnter: () => hold("pointer", true),
-      onPointerLeave: () => hold("pointer", false),
-      onFocusIn: () => hold("focus", true),
-      onFocusOut: () => hold("focus", false),
-    },
+    hold: { onPointerMove: keep, onPointerDown: keep, onPointerLeave: release, onFocusIn: keep, onKeyDown: keep },
   };
 }

@@ -41,7 +41,7 @@ export function StrategyView({ rest }: { rest: string }) {
         <div class="stack">
           <Machinery run={run} state={run?.state ?? strategy.value.state} version={version} />
           {run !== null && <Why runId={run.run_id} version={version} />}
-          <Ready id={id} version={version} />
+          <Ready id={id} version={`${version}|${row?.armed}|${row?.red?.text}`} />
           <Runs runs={runs} shown={run?.run_id ?? null} strategyId={id} />
         </div>
         <div class="stack">

@@ -98,7 +98,7 @@ const matches = (row: Row | undefined, find: string): boolean =>
 function Group({ name, find }: { name: GroupName; find: string }) {
   const wantedIds = usePick((s) => s.today?.groups[name]) ?? NONE;
   const { ids, hold } = useSteadyOrder(wantedIds);
-  const tall = useTall();
+  const height = useRowHeight();
   const wanted = find.trim().toLowerCase();
   const shown = useMemo(
     () => (wanted === "" ? ids : ids.filter((id) => matches(current().today?.rows[id], wanted))),
@@ -109,7 +109,7 @@ function Group({ name, find }: { name: GroupName; find: string }) {
     shown.length > VIRTUAL_FROM ? (
       <VirtualList
         items={shown}
-        height={tall ? 92 : 48}
+        height={height}
         keyOf={(id) => id}
         render={(id) => <RowView id={id} group={name} />}
         label={HEADINGS[name]}
@@ -163,14 +163,19 @@ function DoneSum({ ids }: { ids: readonly number[] }) {
   );
 }
 
-/** On a phone a row has three lines. */
-function useTall(): boolean {
-  const media = useMemo(() => window.matchMedia("(max-width: 899px)"), []);
-  const [tall, setTall] = useState(media.matches);
+const PHONE = window.matchMedia("(max-width: 899px)");
+const NARROW = window.matchMedia("(max-width: 1279px)");
+const rowHeight = (): number => (PHONE.matches ? 96 : NARROW.matches ? 66 : 48);
+
+/** Of a row in a long list: the narrower the screen, the more lines it has. */
+function useRowHeight(): number {
+  const [height, setHeight] = useState(rowHeight);
   useEffect(() => {
-    const look = () => setTall(media.matches);
-    media.addEventListener("change", look);
-    return () => media.removeEventListener("change", look);
-  }, [media]);
-  return tall;
+    const look = () => setHeight(rowHeight());
+    for (const media of [PHONE, NARROW]) media.addEventListener("change", look);
+    return () => {
+      for (const media of [PHONE, NARROW]) media.removeEventListener("change", look);
+    };
+  }, []);
+  return height;
 }

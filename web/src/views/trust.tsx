@@ -76,12 +76,12 @@ function PriceAge({ text }: { text: string }) {
   return <span class="dim num trust-text">prices {span(age)} old</span>;
 }
 
-/** On a phone the mode bar has no room for it. */
+/** Where the mode bar has no room for it. */
 function NextSpecial() {
   const zone = usePick((s) => s.today?.zone ?? "");
   const special = usePick((s) => s.today?.market.next_special ?? null);
   return (
-    <span class="dim phone-only" title={zone}>
+    <span class="dim narrow-only" title={zone}>
       {special === null ? zone : `${dayWords(special.date).slice(4, -5)}: ${special.text}`}
     </span>
   );
