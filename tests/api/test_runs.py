@@ -149,7 +149,7 @@ def test_every_error_has_the_same_shape(browser: Browser) -> None:
         ("GET", "nowhere", 404),
         ("GET", "strategies/99", 404),
         ("GET", "strategies/0", 422),
-        ("GET", "strategies/nonsense", 422),
+        ("GET", "strategies/nonsense", 404),
         ("PATCH", "today", 405),
         ("POST", "strategies", 422),
         ("GET", "runs/99/why", 404),

@@ -69,14 +69,15 @@ def test_of_two_tabs_the_slower_one_is_told_and_saves_nothing(page: Any, desk: L
     for tab in (page, other):
         go(tab, desk, f"strategy/{made['id']}")
         tab.get_by_test_id("edit").get_by_test_id("field-quantity").wait_for()
+    other.get_by_test_id("field-quantity").fill("99")
+    other.get_by_test_id("edit-preview").wait_for()
     page.get_by_test_id("field-quantity").fill("20")
     page.get_by_test_id("edit-preview").wait_for()
     page.get_by_test_id("save").click()
     desk.until(lambda: desk.api.get(f"strategies/{made['id']}")["quantity"] == "20")
-    other.get_by_test_id("field-quantity").fill("99")
-    other.get_by_test_id("edit-preview").wait_for()
     other.get_by_test_id("save").click()
-    other.get_by_text("changed meanwhile").first.wait_for()
+    other.get_by_text("It was changed elsewhere meanwhile").wait_for()
+    assert other.get_by_test_id("field-quantity").input_value() == "99"  # what was typed is not lost
     assert desk.api.get(f"strategies/{made['id']}")["quantity"] == "20"
     other.close()
     page.complaints.clear()  # the browser notes the 409 that this is about
@@ -100,10 +101,12 @@ def test_when_the_server_is_lost_nothing_looks_live_and_it_comes_back_by_itself(
     desk.until(lambda: page.get_by_test_id("trust").inner_text().startswith("live"))
     console = desk.pids()["console"]
     os.kill(console, signal.SIGSTOP)
-    page.get_by_test_id("trust").get_by_text("NOT LIVE since").wait_for(timeout=10_000)
-    assert page.get_by_test_id("kill-button").is_disabled()
-    os.kill(console, signal.SIGKILL)  # `up` starts it again
-    page.get_by_test_id("trust").get_by_text("live,").wait_for(timeout=40_000)
+    try:
+        page.get_by_test_id("trust").get_by_text("NOT LIVE since").first.wait_for(timeout=10_000)
+        assert page.get_by_test_id("kill-button").is_disabled()
+    finally:
+        os.kill(console, signal.SIGKILL)  # `up` starts it again
+    page.get_by_test_id("trust").get_by_text("live,").first.wait_for(timeout=40_000)
     assert page.get_by_test_id("kill-button").is_enabled()
     page.complaints.clear()
 

@@ -314,7 +314,7 @@ def _tell_where(supervisor: Supervisor, log: _Log) -> None:
         ("Redis", supervisor.redis_url.partition("@")[2] or supervisor.redis_url),
     ):
         log.say(f"  {what:<13}{where}")
-    if supervisor.console_url:
+    if supervisor.console is not None and supervisor.console.is_ready:
         log.show(f"  {'console':<13}{opening(settings.config, supervisor.console_url)}")
     log.say("  see `squareoff status`; Ctrl-C ends it")
 

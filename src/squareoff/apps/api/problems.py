@@ -111,6 +111,10 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(HTTPException)
     def http(request: Request, error: HTTPException) -> Response:
+        if error.status_code == 400:  # of FastAPI: a body that cannot be read at all
+            fields = [FieldProblem(field="body", wrong="cannot be read", right="JSON in UTF-8")]
+            message = "the body cannot be read: send JSON in UTF-8"
+            return problem(request, ApiError(status=422, code="bad_input", message=message, fields=fields))
         code = _CODES.get(error.status_code, "error")
         message = {404: "there is nothing at this address", 405: "this address does not take that method"}.get(
             error.status_code, str(error.detail)

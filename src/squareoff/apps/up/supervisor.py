@@ -131,10 +131,13 @@ class Supervisor:
 
     @property
     def console_url(self) -> str:
-        """Empty: there is no console, or it cannot be used yet."""
-        if self.console is None or not self.console.is_ready:
+        """Empty: there is no console. It may be starting again just now."""
+        wanted = self.settings.console
+        if wanted is None:
             return ""
-        return str(json.loads(self.console.ready.read_text())["url"])
+        host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(wanted.host, wanted.host)
+        shown = f"[{host}]" if ":" in host and not host.startswith("[") else host
+        return f"{'http' if wanted.tls_cert is None else 'https'}://{shown}:{self._console_port}"
 
     @property
     def broker_url(self) -> str:

@@ -196,7 +196,7 @@ def make_token(asked: shapes.NewToken, caller: OwnKeys) -> shapes.MadeToken:
     return shapes.MadeToken(**_token_shape(token).model_dump(), token=text)
 
 
-@router.delete("/tokens/{token_id}", status_code=204, summary="Revoke a token", responses=responses(404))
+@router.delete("/tokens/{token_id:int}", status_code=204, summary="Revoke a token", responses=responses(404))
 def revoke(token_id: shapes.Id, caller: OwnKeys) -> None:
     try:
         caller.desk.access.revoke(caller.id, token_id)
@@ -225,7 +225,7 @@ def add_user(asked: shapes.NewUser, caller: Admin) -> shapes.UserShape:
     return user_shape(user)
 
 
-@router.patch("/users/{user_id}", summary="Change a user (admin)", responses=responses(404))
+@router.patch("/users/{user_id:int}", summary="Change a user (admin)", responses=responses(404))
 def change_user(user_id: shapes.Id, asked: shapes.ChangedUser, caller: Admin) -> shapes.UserShape:
     try:
         caller.desk.access.user(UserId(user_id))

@@ -48,13 +48,13 @@ def runs(caller: Reader, strategy_id: OfStrategy = None, before: Before = None, 
     )
 
 
-@router.get("/runs/{run_id}", summary="One run with every order and fill", responses=NOT_THERE)
+@router.get("/runs/{run_id:int}", summary="One run with every order and fill", responses=NOT_THERE)
 def run(run_id: shapes.Id, caller: Reader) -> shapes.RunShape:
     found = _run(caller, run_id)
     return run_shape(found, caller.desk.zone(found.plan.symbol))
 
 
-@router.get("/runs/{run_id}/why", summary="What happened, what did not, and why", responses=NOT_THERE)
+@router.get("/runs/{run_id:int}/why", summary="What happened, what did not, and why", responses=NOT_THERE)
 def why(run_id: shapes.Id, caller: Reader) -> shapes.Why:
     found = _run(caller, run_id)
     zone = caller.desk.zone(found.plan.symbol)
@@ -74,7 +74,7 @@ def why(run_id: shapes.Id, caller: Reader) -> shapes.Why:
     )
 
 
-@router.get("/runs/{run_id}/states", summary="The states it went through", responses=NOT_THERE)
+@router.get("/runs/{run_id:int}/states", summary="The states it went through", responses=NOT_THERE)
 def states(run_id: shapes.Id, caller: Reader) -> shapes.Path:
     found = _run(caller, run_id)
     zone = caller.desk.zone(found.plan.symbol)
@@ -89,7 +89,7 @@ def states(run_id: shapes.Id, caller: Reader) -> shapes.Path:
     return shapes.Path(path=path)
 
 
-@router.get("/runs/{run_id}/prices", summary="Its prices, with what was bought and sold", responses=NOT_THERE)
+@router.get("/runs/{run_id:int}/prices", summary="Its prices, with what was bought and sold", responses=NOT_THERE)
 def prices(run_id: shapes.Id, caller: Reader, office: OfficeOf) -> shapes.Prices:
     """As far as this process has seen them since it runs: for the eye."""
     found = _run(caller, run_id)

@@ -7,7 +7,7 @@ from dataclasses import replace
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Response
 from fastapi.responses import PlainTextResponse
 
 from squareoff.apps.api import shapes
@@ -70,10 +70,15 @@ def add(asked: shapes.Fields, caller: Trader) -> shapes.Saved:
     return shapes.Saved(**_shape(store, saved).model_dump(), warnings=warnings)
 
 
-@router.get("/strategies.toml", summary="All of them as a file", response_class=PlainTextResponse)
-def export(caller: Reader) -> str:
+@router.get(
+    "/strategies.toml",
+    summary="All of them as a file",
+    response_class=Response,
+    responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}, "description": "TOML"}},
+)
+def export(caller: Reader) -> Response:
     """As `squareoff add --file` and /strategies/import take it."""
-    return written(caller.store.list())
+    return PlainTextResponse(written(caller.store.list()))
 
 
 @router.post("/strategies/import", status_code=201, summary="Add all strategies of a file")
@@ -101,7 +106,7 @@ def all_templates(caller: Reader) -> shapes.Templates:
 # ------------------------------------------------------------------ checks as somebody types
 
 
-@router.post("/strategies/check", summary="Check without saving")
+@router.post("/strategies/check", summary="Check without saving", responses=NOT_THERE)
 def check_fields(asked: shapes.Checked, caller: Reader) -> shapes.CheckAnswer:
     """The same rules as for saving: every field that is wrong, and what the strategy would risk."""
     desk, store = caller.desk, caller.store
@@ -261,7 +266,7 @@ def _fields_of(strategy: Strategy) -> dict[str, object]:
 # ------------------------------------------------------------------ one of them
 
 
-@router.get("/strategies/{strategy_id}", summary="One strategy with its runs", responses=NOT_THERE)
+@router.get("/strategies/{strategy_id:int}", summary="One strategy with its runs", responses=NOT_THERE)
 def strategy(strategy_id: shapes.Id, caller: Reader) -> shapes.StrategyWithRuns:
     found, store = caller.desk.strategy(caller.id, strategy_id), caller.store
     runs, zone = store.runs(found.id, limit=RUNS_SHOWN), caller.desk.zone(found.symbol)
@@ -269,7 +274,7 @@ def strategy(strategy_id: shapes.Id, caller: Reader) -> shapes.StrategyWithRuns:
     return shapes.StrategyWithRuns(**shape.model_dump(), runs=[run_shape(run, zone) for run in runs])
 
 
-@router.put("/strategies/{strategy_id}", summary="Change a strategy", responses=responses(404, 409))
+@router.put("/strategies/{strategy_id:int}", summary="Change a strategy", responses=responses(404, 409))
 def edit(strategy_id: shapes.Id, asked: shapes.Edit, caller: Trader) -> shapes.StrategyShape:
     """What is left out stays. `revision` as it was when you looked: if somebody was faster, nothing is saved (409)."""
     desk, store = caller.desk, caller.store
@@ -286,7 +291,7 @@ def edit(strategy_id: shapes.Id, asked: shapes.Edit, caller: Trader) -> shapes.S
     return _shape(store, saved)
 
 
-@router.post("/strategies/{strategy_id}/edit-preview", summary="What a change would change", responses=NOT_THERE)
+@router.post("/strategies/{strategy_id:int}/edit-preview", summary="What a change would change", responses=NOT_THERE)
 def edit_preview(strategy_id: shapes.Id, asked: shapes.Fields, caller: Reader) -> shapes.Changes:
     """And when each of it takes effect. Nothing is saved."""
     old = caller.desk.strategy(caller.id, strategy_id)
@@ -302,7 +307,7 @@ def _edited(desk: Desk, old: Strategy, asked: shapes.Fields) -> Strategy:
     return replace(new, until=None) if until is None and "until" in asked.model_fields_set and not asked.until else new
 
 
-@router.delete("/strategies/{strategy_id}", status_code=204, summary="Archive a strategy", responses=NOT_THERE)
+@router.delete("/strategies/{strategy_id:int}", status_code=204, summary="Archive a strategy", responses=NOT_THERE)
 def remove(strategy_id: shapes.Id, caller: Trader) -> None:
     """Its runs and their story stay. Refused while a run of it is not closed."""
     found = caller.desk.strategy(caller.id, strategy_id)
@@ -310,7 +315,9 @@ def remove(strategy_id: shapes.Id, caller: Trader) -> None:
     caller.note("archive strategy", found.name)
 
 
-@router.post("/strategies/{strategy_id}/duplicate", status_code=201, summary="The same once more", responses=NOT_THERE)
+@router.post(
+    "/strategies/{strategy_id:int}/duplicate", status_code=201, summary="The same once more", responses=NOT_THERE
+)
 def duplicate(strategy_id: shapes.Id, asked: shapes.NewName, caller: Trader) -> shapes.StrategyShape:
     old, store = caller.desk.strategy(caller.id, strategy_id), caller.store
     draft = read({**_fields_of(old), "name": asked.name})
@@ -319,7 +326,7 @@ def duplicate(strategy_id: shapes.Id, asked: shapes.NewName, caller: Trader) -> 
     return _shape(store, saved)
 
 
-@router.get("/strategies/{strategy_id}/preflight", summary="Everything that must be right", responses=NOT_THERE)
+@router.get("/strategies/{strategy_id:int}/preflight", summary="Everything that must be right", responses=NOT_THERE)
 def checks(strategy_id: shapes.Id, caller: Reader) -> shapes.Checks:
     return shapes.Checks(checks=check_shapes(_checks(caller.desk, caller.desk.strategy(caller.id, strategy_id))))
 
@@ -327,7 +334,7 @@ def checks(strategy_id: shapes.Id, caller: Reader) -> shapes.Checks:
 # ------------------------------------------------------------------ wishes
 
 
-@router.post("/strategies/{strategy_id}/start", summary="Start it for its next session", responses=NOT_THERE)
+@router.post("/strategies/{strategy_id:int}/start", summary="Start it for its next session", responses=NOT_THERE)
 def start(strategy_id: shapes.Id, caller: Trader) -> shapes.Wished:
     """The wish is in the records when this answers; what comes of it is told by /events."""
     desk, store = caller.desk, caller.store
@@ -344,7 +351,7 @@ def start(strategy_id: shapes.Id, caller: Trader) -> shapes.Wished:
     return shapes.Wished.model_validate({"result": result, "text": answer.text, "run_id": run_id})
 
 
-@router.post("/strategies/{strategy_id}/stop", summary="Stop it", responses=NOT_THERE)
+@router.post("/strategies/{strategy_id:int}/stop", summary="Stop it", responses=NOT_THERE)
 def stop(strategy_id: shapes.Id, asked: shapes.HowToStop, caller: Trader) -> shapes.Wished:
     """`square_off` sells what is held; `hand_over` leaves it to you, and squareoff forgets it and its stop-loss. The
     wish is in the records when this answers; what comes of it is told by /events."""
@@ -371,7 +378,7 @@ def stop(strategy_id: shapes.Id, asked: shapes.HowToStop, caller: Trader) -> sha
     return shapes.Wished(result="saved", text=f"{text}, as soon as its worker has taken it up", run_id=run_id)
 
 
-@router.post("/strategies/{strategy_id}/acknowledge", summary="I have seen its alarm", responses=NOT_THERE)
+@router.post("/strategies/{strategy_id:int}/acknowledge", summary="I have seen its alarm", responses=NOT_THERE)
 def acknowledge(strategy_id: shapes.Id, caller: Trader) -> shapes.Told:
     """It rings again when something about the position changes. Getting out goes on all the same."""
     from squareoff import wiring

@@ -74,7 +74,7 @@ async def start_replay(asked: shapes.NewReplay, caller: Reader, office: OfficeOf
     return office.replays.start(caller.id, asked)
 
 
-@router.get("/replays/{replay_id}", summary="What came of it", responses=responses(404))
+@router.get("/replays/{replay_id:int}", summary="What came of it", responses=responses(404))
 async def replay(replay_id: shapes.Id, caller: Reader, office: OfficeOf) -> shapes.ReplayShape:
     return office.replays.get(caller.id, replay_id)
 
