@@ -1,8 +1,9 @@
 """The worker's log for machines: a JSON object a line, made of the journal's lines, in a file that is rotated by size.
 
-Lines are rendered by msgspec, not by structlog or logging: a line of the journal is a structured value already, and one
-is rendered in 2 µs, in the process in which a stop-loss waits for the interpreter. Nothing here is called on the way
-of an order: `wiring.telling` collects lines in memory and hands them over in a quiet moment, to a thread.
+Lines are rendered by msgspec, not by structlog: a line of the journal is a structured value already, so that there is
+nothing to bind, and one takes 7 µs instead of 20, in the process in which a stop-loss waits for the interpreter.
+Nothing here is called on the way of an order: `wiring.telling` collects lines in memory and hands them over in a quiet
+moment, to a thread.
 """
 
 from __future__ import annotations
