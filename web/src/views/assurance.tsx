@@ -1,6 +1,7 @@
 /** Who guards each position, and whether the broker says the same. */
 
-import { exchangeNow, useTick } from "../clock";
+import { useRef } from "preact/hooks";
+import { useTick } from "../clock";
 import type { Today } from "../contract";
 import { ownTime, span } from "../format";
 import { usePick } from "../store";
@@ -37,8 +38,10 @@ export function Broker() {
 
 function BrokerLine({ one, named }: { one: Today["broker"][number]; named: boolean }) {
   useTick(1000);
-  const now = exchangeNow();
-  const ageS = one.at !== null && now !== null ? (now - Date.parse(one.at)) / 1000 : one.age_s;
+  // In real seconds, however fast trading time runs: its age as it was told, and the time since.
+  const told = useRef({ at: one.at, perf: performance.now() });
+  if (told.current.at !== one.at) told.current = { at: one.at, perf: performance.now() };
+  const ageS = one.age_s === null ? null : one.age_s + (performance.now() - told.current.perf) / 1000;
   const tone = one.state === "differs" ? "loss" : one.state === "unknown" ? "warn" : "";
   return (
     <span class={`assure-line ${tone}`} title={one.at === null ? "" : ownTime(one.at)}>

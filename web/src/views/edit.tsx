@@ -37,6 +37,9 @@ function changesOf(draft: Draft, saved: Strategy): StrategyFields {
   return changes;
 }
 
+const CHANGED_ELSEWHERE =
+  "It was changed elsewhere meanwhile, so nothing of yours is saved yet. What you typed is still here; look at what it changes now and save again.";
+
 interface Preview {
   /** Of which fields: a preview of something else proves nothing. */
   of: string;
@@ -50,6 +53,7 @@ export function EditPanel({ strategy, onSaved }: { strategy: Strategy; onSaved: 
   const [wrong, setWrong] = useState<FieldError[]>([]);
   const [problem, setProblem] = useState("");
   const [said, setSaid] = useState("");
+  const [elsewhere, setElsewhere] = useState(false);
   const [busy, setBusy] = useState(false);
   const lost = useLost();
   const why = usePick(notLive);
@@ -97,15 +101,17 @@ export function EditPanel({ strategy, onSaved }: { strategy: Strategy; onSaved: 
       setBase(saved);
       setDraft(draftOf(saved));
       setSaid("Saved.");
+      setElsewhere(false);
       onSaved();
     } catch (thrown) {
       const error = asApiError(thrown);
       setWrong(error.fields);
       if (error.code === "conflict" && error.current !== null) {
+        // What was typed here stays, the rest is as it is now: an untouched field must not undo the other tab.
+        const typed = Object.entries(changes).map(([name, value]) => [name, value ?? ""]);
+        setDraft({ ...draftOf(error.current), ...(Object.fromEntries(typed) as Partial<Draft>) });
         setBase(error.current);
-        setProblem(
-          "It was changed elsewhere meanwhile, so nothing of yours is saved yet. What you typed is still here; look at what it changes now and save again.",
-        );
+        setElsewhere(true);
       } else if (error.fields.length === 0) setProblem(error.sentence);
     }
     setBusy(false);
@@ -138,7 +144,7 @@ export function EditPanel({ strategy, onSaved }: { strategy: Strategy; onSaved: 
           {!isChanged && said === "" && <p class="dim">Change a field to see what it does before it is saved.</p>}
           {!isChanged && said !== "" && <p class="good">{said}</p>}
         </div>
-        <Problem text={problem} />
+        <Problem text={[elsewhere && isChanged ? CHANGED_ELSEWHERE : "", problem].filter(Boolean).join(" ")} />
         <div class="buttons">
           <button class="primary" data-testid="save" disabled={lost || busy || !isChanged || shown === null} title={why}>
             {word}
