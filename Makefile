@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help demo test lint docs bench faults sim model mutants clean
+.PHONY: help demo test lint docs bench faults sim model mutants screenshots console clean
 .DEFAULT_GOAL := help
 
 help:
@@ -15,9 +15,11 @@ help:
 	@echo "make mutants small mistakes in the core: a test must fail for each (MUTANTS=--help)"
 	@echo "make bench  speed and size, as ratios to floors of the same run"
 	@echo "make docs   write the generated pages again"
+	@echo "make screenshots  every screen of the console, desk and phone, dark and light, into docs/screens"
+	@echo "make console      build the web console again (it is built by the first installation, and when web/ changed)"
 
-# an installed squareoff, and nothing else
-$(VENV)/.installed: pyproject.toml
+# an installed squareoff with its console, and nothing else
+$(VENV)/.installed: pyproject.toml $(shell find web -type f -not -path '*/node_modules/*' -not -path '*/dev/*' 2>/dev/null)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "squareoff needs Python 3.11 or newer; say which: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -35,7 +37,12 @@ $(VENV)/.bench: $(VENV)/.tools
 demo: $(VENV)/.installed
 	$(BIN)/squareoff demo $(DEMO)
 
-test: $(VENV)/.tools
+# a browser for the tests of the console, where the machine has none and lets us install one
+$(VENV)/.chromium: $(VENV)/.tools
+	@$(BIN)/python tools/chromium.py --install
+	@touch $@
+
+test: $(VENV)/.tools $(VENV)/.chromium
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
@@ -58,6 +65,12 @@ mutants: $(VENV)/.tools
 
 sim: $(VENV)/.tools
 	$(BIN)/python -m squareoff.simulation --kept tests/simulation/kept.txt $(SIM)
+
+screenshots: $(VENV)/.tools $(VENV)/.chromium
+	$(BIN)/python tools/screenshots.py $(SCREENS)
+
+console: $(VENV)/.tools
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
 
 clean:
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis

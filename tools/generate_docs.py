@@ -12,6 +12,7 @@ import argparse
 from collections.abc import Callable
 from pathlib import Path
 
+import api_page
 import runtime_pages
 import sequence_pages
 import state_pages
@@ -25,6 +26,7 @@ PAGES: dict[str, Callable[[], str]] = {
     "docs/state-machine.svg": state_picture.picture,
     "docs/test-cases.md": lambda: test_case_page.page(ROOT),
     "docs/sequences.md": lambda: sequence_pages.page(ROOT / "docs" / "journals"),
+    "docs/api.md": api_page.page,
     "docs/runtime-schema.md": runtime_pages.page,
     "docs/runtime-schema.json": runtime_pages.schema,
 }

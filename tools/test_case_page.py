@@ -131,7 +131,9 @@ def collect(root: Path) -> list[Test]:
             self.items = list(items)
 
     collector, said = Collector(), io.StringIO()
-    arguments = ["--collect-only", "-q", "-p", "no:cacheprovider", "--rootdir", str(root), "-c"]
+    # whoever imported a plugin's module before, for another page, does no harm to what is only collected
+    quiet = ["-W", "ignore::pytest.PytestAssertRewriteWarning"]
+    arguments = ["--collect-only", "-q", *quiet, "-p", "no:cacheprovider", "--rootdir", str(root), "-c"]
     arguments += [str(root / "pyproject.toml"), *(str(root / "tests" / "core" / name) for name in FILES)]
     with contextlib.redirect_stdout(said):
         code = pytest.main(arguments, plugins=[collector])

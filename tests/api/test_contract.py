@@ -64,9 +64,3 @@ def test_what_is_described_is_what_is_served(browser: Browser) -> None:
     problem = document["components"]["schemas"]["ProblemBody"]
     assert set(problem["required"]) >= {"code", "message"}
     assert "HTTPValidationError" not in json.dumps(document)
-
-
-def test_the_description_is_the_one_in_the_docs() -> None:
-    import tools.generate_docs as docs
-
-    assert docs.api_page() == (Path(__file__).parents[2] / "docs" / "api.md").read_text()

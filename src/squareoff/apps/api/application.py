@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Collection, Iterator
 from contextlib import asynccontextmanager
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 from fastapi import APIRouter, FastAPI
 from fastapi.responses import HTMLResponse
@@ -47,6 +48,14 @@ def make_office(desk: Desk, *, epoch: str, loopback: bool) -> Office:
 
 def make_app(office: Office, *, hosts: Collection[str], new_ids: Iterator[str]) -> ASGIApp:
     """`hosts`: the values of the header Host that are ours."""
+    app = make_api(_lifespan(office))
+    app.state.office = office
+    _serve_console(app)
+    return Shield(app, hosts=hosts, new_id=new_ids)
+
+
+def make_api(lifespan: Any = None) -> FastAPI:
+    """The routes alone: enough to describe them."""
     app = FastAPI(
         title="squareoff",
         version=__version__,
@@ -54,10 +63,9 @@ def make_app(office: Office, *, hosts: Collection[str], new_ids: Iterator[str]) 
         openapi_url=f"{PREFIX}/openapi.json",
         docs_url=None,  # they load scripts from elsewhere, which our policy forbids; docs/api.md is made from the same
         redoc_url=None,
-        lifespan=_lifespan(office),
+        lifespan=lifespan,
         generate_unique_id_function=_name_of,
     )
-    app.state.office = office
     problems.install(app)
     for router in (
         access.door,
@@ -70,15 +78,14 @@ def make_app(office: Office, *, hosts: Collection[str], new_ids: Iterator[str]) 
     ):
         app.include_router(router, prefix=PREFIX)
     app.include_router(system.open_router, prefix=PREFIX)
-    _serve_console(app)
-    return Shield(app, hosts=hosts, new_id=new_ids)
+    return app
 
 
 def _name_of(route: APIRoute) -> str:
     return route.name.strip("_")
 
 
-def _lifespan(office: Office):  # type: ignore[no-untyped-def]
+def _lifespan(office: Office) -> Any:
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         recording = asyncio.get_running_loop().create_task(office.recorder.run())
