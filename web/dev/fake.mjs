@@ -397,7 +397,7 @@ const ROUTES = [
   ["POST", /^\/alerts\/test$/, () => ok({ sent: [{ channel: "tgram", delivered: true, reason: "" }] })],
   ["POST", /^\/replays$/, () => { const id = replays.size + 1; replays.set(id, Date.now()); return ok({ id, state: "running" }, 202); }],
   ["GET", /^\/replays\/(\d+)$/, ({ id }) => ok(Date.now() - replays.get(id) < 1500 ? { id, state: "running", error: "", results: [], totals: {}, oddities: [], ticks: 0 } : { id, state: "done", error: "", results: sampleResults, totals: { ...total(sampleResults), strategies: { alpha: total(sampleResults.slice(0, 1)), beta: total(sampleResults.slice(1)) } }, oddities: ["SIM:BETA: 1 minute is missing"], ticks: 3000 })],
-  ["GET", /^\/settings$/, () => ok({ data_folder: "/home/demo/.local/share/squareoff", database: "sqlite", redis: "embedded, valkey 9.1", version: "1.0.0-fake", channels: ["tgram"], users: 1, zone: ZONE })],
+  ["GET", /^\/settings$/, () => ok({ data_folder: "/data/.local/share/squareoff", database: "sqlite", redis: "embedded, valkey 9.1", version: "1.0.0-fake", channels: ["tgram"], users: 1, zone: ZONE })],
   ["GET", /^\/readiness$/, () => ok({ ready: true, checks: [{ name: "sql", ok: true, text: "answers in 0.4 ms" }] })],
   ["GET", /^\/calendar$/, () => ok({ exchange: "NSE", zone: ZONE, days: [], problem: "" })],
 ];

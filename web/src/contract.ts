@@ -255,7 +255,7 @@ export interface PathStep {
 export interface Prices {
   interval_s: number;
   bars: { t: number; o: string | number; h: string | number; l: string | number; c: string | number }[];
-  marks: { t: number; side: "BUY" | "SELL"; price: string; qty: string }[];
+  marks: { t: number; side: "BUY" | "SELL" | "STOP-LOSS"; price: string; qty: string }[];
   stop_price: string | null;
   note: string;
 }

@@ -15,6 +15,8 @@ export function DayLine({ when }: { when: NonNullable<CheckAnswer["when"]> }) {
   const isToday = now !== null && now >= opens && now <= closes;
   // BUY stands above the line and SELL too, unless they would run into each other.
   const near = sell - buy < 80;
+  // Close to an end of the line both stand on its inner side, one above the other.
+  const atEnd = near && sell > RIGHT - 80;
   const label = `${when.text}: opens ${wallShort(when.opens_at)}, BUY ${wallShort(when.buy_at)}, SELL ${wallShort(when.sell_at)}, closes ${wallShort(when.closes_at)}`;
   return (
     <svg class="dayline" viewBox={`0 0 ${WIDTH} 92`} role="img" aria-label={label} data-testid="dayline">
@@ -29,10 +31,10 @@ export function DayLine({ when }: { when: NonNullable<CheckAnswer["when"]> }) {
       <text class="d-word" x={RIGHT} y={LINE + 26} text-anchor="middle">
         closes {wallShort(when.closes_at)}
       </text>
-      <text class="d-strong" x={Math.max(30, buy)} y={LINE - 14} text-anchor={near ? "end" : "middle"}>
+      <text class="d-strong" x={atEnd ? sell : Math.max(30, buy)} y={LINE - (atEnd ? 28 : 14)} text-anchor={near ? "end" : "middle"}>
         BUY {wallShort(when.buy_at)}
       </text>
-      <text class="d-strong" x={Math.min(WIDTH - 30, sell)} y={LINE - 14} text-anchor={near ? "start" : "middle"}>
+      <text class="d-strong" x={Math.min(WIDTH - 30, sell)} y={LINE - 14} text-anchor={atEnd ? "end" : near ? "start" : "middle"}>
         SELL {wallShort(when.sell_at)}
       </text>
       {isToday && (

@@ -133,11 +133,13 @@ function Journal() {
 }
 
 function Line({ entry, onOpen }: { entry: JournalEntry; onOpen: () => void }) {
+  const name = usePick((s) => (entry.strategy_id === null ? "" : (s.today?.rows[entry.strategy_id]?.name ?? `strategy ${entry.strategy_id}`)));
   return (
     <div class="entry">
       <Instant at={entry.at} />
       <span class="kind">{entry.kind.replace("_", " ")}</span>
       <span class="entry-text" title={entry.text}>
+        {name !== "" && <b>{name}: </b>}
         {entry.text}
       </span>
       <button class="icon" aria-label={`More of line ${entry.seq}`} onClick={onOpen}>

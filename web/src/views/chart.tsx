@@ -85,7 +85,7 @@ function marksOf(prices: Prices): SeriesMarker<Time>[] {
     position: mark.side === "BUY" ? "belowBar" : "aboveBar",
     shape: mark.side === "BUY" ? "arrowUp" : "arrowDown",
     color: colour(mark.side === "BUY" ? "--link" : "--warn"),
-    text: `${mark.side} ${quantity(mark.qty)}`,
+    text: mark.side === "STOP-LOSS" ? "stop-loss hit" : `${mark.side} ${quantity(mark.qty)}`,
   }));
 }
 

@@ -53,7 +53,8 @@ function Marks({ prices, stop }: { prices: Prices; stop: string | null }) {
     <p class="num dim">
       {prices.marks.map((mark) => (
         <span key={`${mark.t}${mark.side}`}>
-          <b class={mark.side === "BUY" ? "buy" : "sell"}>{mark.side}</b> {quantity(mark.qty)} at {money(mark.price)} ({wall(exchangeIso(mark.t * 1000))}){" · "}
+          <b class={mark.side === "BUY" ? "buy" : "sell"}>{mark.side}</b>{" "}
+          {mark.side === "STOP-LOSS" ? "hit" : quantity(mark.qty)} at {money(mark.price)} ({wall(exchangeIso(mark.t * 1000))}){" · "}
         </span>
       ))}
       {stop === null ? "no stop-loss level yet" : `stop-loss ${money(stop)}`}

@@ -178,7 +178,7 @@ function WaitingCells({ row }: { row: Row }) {
           {red.mend !== "" && <span class="mend"> {red.mend}</span>}
         </span>
       )}
-      <span class="c-next dim">{row.next}</span>
+      <span class="c-next dim">{row.next.replace(/^BUY .* on /, "on ")}</span>
     </>
   );
 }

@@ -15,7 +15,7 @@ export const EMPTY: Draft = {
   buy_time: "",
   sell_time: "",
   stop_loss: "",
-  repeat: "daily",
+  repeat: "once",
   until: "",
   product: "MIS",
   account: "",

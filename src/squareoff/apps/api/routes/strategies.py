@@ -77,7 +77,7 @@ def add(asked: shapes.Fields, caller: Trader) -> shapes.Saved:
     responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}, "description": "TOML"}},
 )
 def export(caller: Reader) -> Response:
-    """As `squareoff add --file` and /strategies/import take it."""
+    """As `squareoff add --file FILE` and /strategies/import take it."""
     return PlainTextResponse(written(caller.store.list()))
 
 
