@@ -58,7 +58,7 @@ curl -H "$H" -H "Content-Type: application/json" -H "Idempotency-Key: monday-1" 
 | event | data |
 |---|---|
 | `today` | the whole document of `/today`; first, and whenever the stream begins anew |
-| `patch` | the parts of it that changed, each whole; `rows` holds only rows that changed, `null` for one that is gone |
+| `patch` | the parts that changed, each whole; of `rows` only the fields that did, `null` for one that is gone |
 | `beat` | each second: `now`, `feed_age_s`, `trust`, the age of each broker's word in s. None for 3 s: not live |
 | `journal` | `entries`: new lines of the journal |
 | `bye` | signed out: nothing more comes |

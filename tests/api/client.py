@@ -127,8 +127,13 @@ class Events:
         document = dict(self.document)
         for key, value in patch.items():
             if key == "rows":
-                rows = {**document.get("rows", {}), **value}
-                document["rows"] = {id_: row for id_, row in rows.items() if row is not None}
+                rows = dict(document.get("rows", {}))
+                for id_, row in value.items():
+                    if row is None:
+                        rows.pop(id_, None)
+                    else:
+                        rows[id_] = {**rows.get(id_, {}), **row}
+                document["rows"] = rows
             else:
                 document[key] = value
         self.document = document

@@ -116,8 +116,11 @@ export interface Today {
   rows: Record<string, Row>;
 }
 
-/** Top-level keys that changed, whole; `rows` holds only the rows that changed, null = gone. */
-export type Patch = Partial<Omit<Today, "rows">> & { rows?: Record<string, Row | null> };
+/**
+ * Top-level keys that changed, whole; `rows` holds only the rows that changed, null = gone, and of each only the fields
+ * that changed: all of them for a new one.
+ */
+export type Patch = Partial<Omit<Today, "rows">> & { rows?: Record<string, Partial<Row> | null> };
 
 export interface Beat {
   now: Iso;

@@ -76,7 +76,7 @@ export function patched(today: Today, patch: Patch): Today {
   const rows = { ...today.rows };
   for (const [id, row] of Object.entries(news)) {
     if (row === null) delete rows[id];
-    else rows[id] = row;
+    else rows[id] = { ...rows[id], ...row } as Row;
   }
   return { ...today, ...parts, rows };
 }

@@ -34,9 +34,9 @@ log = logging.getLogger("squareoff.api")
 LOOK_EVERY_S = 0.1
 BEAT_EVERY_S = 1.0
 BROKER_EVERY_S = 3.0
-KEPT = 2000
-"""Events that somebody who was away for a moment gets one by one; older: the whole document."""
-WAITING_AT_MOST = 500
+KEPT, KEPT_LETTERS = 2000, 8_000_000
+"""Events that somebody who was away for a moment gets one by one, and their length; older: the whole document."""
+WAITING_AT_MOST = 100
 """Events for one viewer. A slower one is given the whole document instead."""
 LINGER_S = 30.0
 """How long a hub goes on looking when its last viewer has gone: a page that is loaded again is at once up to date."""
@@ -66,7 +66,8 @@ class Hub:
     _store: StrategyStore | None = None
     _document: dict[str, Any] = field(default_factory=dict)
     _number: int = 0
-    _kept: deque[Pushed] = field(default_factory=lambda: deque(maxlen=KEPT))
+    _kept: deque[Pushed] = field(default_factory=deque)
+    _kept_letters: int = 0
     _viewers: set[asyncio.Queue[Pushed | None]] = field(default_factory=set)
     _task: asyncio.Task[None] | None = None
     _empty_since_s: float | None = None
@@ -295,6 +296,9 @@ class Hub:
         self._number += 1
         pushed = Pushed(self._id(), event, data)
         self._kept.append(pushed)
+        self._kept_letters += len(data)
+        while len(self._kept) > KEPT or self._kept_letters > KEPT_LETTERS:
+            self._kept_letters -= len(self._kept.popleft().data)
         for queue in list(self._viewers):
             _put(queue, pushed)
 
@@ -330,7 +334,14 @@ def _patch(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, Any
 
 
 def _rows(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, Any]:
-    changed: dict[str, Any] = {id_: row for id_, row in after.items() if before.get(id_) != row}
+    """Of a row that was there before only the fields that changed: mostly its price."""
+    changed: dict[str, Any] = {}
+    for id_, row in after.items():
+        old = before.get(id_)
+        if old is None:
+            changed[id_] = row
+        elif old != row:
+            changed[id_] = {name: value for name, value in row.items() if old[name] != value}
     return changed | {id_: None for id_ in before if id_ not in after}
 
 
