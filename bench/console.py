@@ -210,7 +210,8 @@ def rows(options: argparse.Namespace, tell: Tell) -> dict[str, Any]:
                 def seen(event: str, data: str) -> None:
                     if event == "patch" and '"rows"' in data:
                         changed = json.loads(data)["rows"].get("1")
-                        written = prices.written_ms.get(f"{Decimal(changed['price']):.2f}") if changed else None
+                        price = (changed or {}).get("price")
+                        written = prices.written_ms.get(f"{Decimal(price):.2f}") if price else None
                         if written is not None:
                             received.append(time.time() * 1000 - written)
 

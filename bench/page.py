@@ -14,6 +14,7 @@ def page(results: dict[str, Any]) -> str:
             *_replay(results["replay"]),
             *_recovery(results["recovery"]),
             *_memory(results["memory"]),
+            *_console(results["console"]),
             *_noise(results),
         ]
     )
@@ -31,8 +32,8 @@ def _head(results: dict[str, Any]) -> list[str]:
         f"{results['at'][:10]} · revision {results['revision'] or 'not known'} · {machine['cpu']}, "
         f"{machine['cores']} cores, {machine['system']} · Python {machine['python']} · {packages}",
         "",
-        "Again: `make bench`. One alone: `python -m bench.tick_to_order` (`timers`, `replay`, `recovery`, `memory`);",
-        "`--help` says how. Figures are medians over the rounds, in brackets the least and the greatest round.",
+        "Again: `make bench`. One alone: `python -m bench.tick_to_order` (`timers`, `replay`, `recovery`, `memory`,",
+        "`console`); `--help` says how. Figures are medians over the rounds, in brackets the least and the greatest round.",
         "",
     ]
 
@@ -163,6 +164,39 @@ def _memory(result: dict[str, Any]) -> list[str]:
         "RSS includes what Python's allocator holds back after the buying.",
         "",
     ]
+
+
+def _console(result: dict[str, Any]) -> list[str]:
+    rows, floor = result["rows"], result["rows"]["floor_ms"]
+    ways = [("floor: one field of Redis, looked at as often", floor), ("a client has the event", rows["event_ms"])]
+    if rows["painted"]:
+        ways.append(("the row is painted (Chromium)", rows["painted"]["ms"]))
+    without, seen = result["viewers"]["without"], result["viewers"]["with"]
+    lines = [
+        "## The console",
+        "",
+        f"{rows['rows']:,} positions, every price changing {rows['hz']} times a second, one viewer; from the price in",
+        "Redis to where it is seen. The API looks ten times a second: half of that is waiting.",
+        "",
+        "| | p50, ms | p95, ms | p50, x floor |",
+        "|---|---|---|---|",
+        *(
+            f"| {name} | {way['p50']:.0f} | {way['p95']:.0f} | {way['p50'] / floor['p50']:.1f} |"
+            for name, way in ways
+            if way
+        ),
+        "",
+        f"The API's process takes {rows['server_cpu_share']:.0%} of a core for that"
+        + (f"; the page draws {rows['painted']['frames_per_s']:.0f} frames a second." if rows["painted"] else "."),
+        "",
+        f"Tick → order with nobody looking, and with {result['viewers']['viewers']} open streams on the same machine:",
+        "",
+        "| | nobody, x floor | viewers, x floor |",
+        "|---|---|---|",
+    ]
+    for part in ("p50", "p99"):
+        lines.append(f"| {part} | {_spread(without[part]['x'], 2)} | {_spread(seen[part]['x'], 2)} |")
+    return [*lines, ""]
 
 
 def _noise(results: dict[str, Any]) -> list[str]:

@@ -18,7 +18,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from bench import memory, recovery, replay, tick_to_order, timers
+from bench import console, memory, recovery, replay, tick_to_order, timers
 from bench.figures import end_in_order_when_told, load, machine, revision
 from bench.page import page
 
@@ -49,8 +49,18 @@ MEASURES: dict[str, Measure] = {
     "replay": (replay, _as_it_is),
     "recovery": (recovery, _as_it_is),
     "memory": (memory, _as_it_is),
+    "console": (console, _as_it_is),
 }
-_QUICK = {"rounds": 2, "samples": 50, "due": 10_000, "ticks": 50_000, "armed": 1_000, "runs": 1_000}
+_QUICK = {
+    "rounds": 2,
+    "samples": 50,
+    "due": 10_000,
+    "ticks": 50_000,
+    "armed": 1_000,
+    "runs": 1_000,
+    "rows": 100,
+    "seconds": 5.0,
+}
 
 
 def options_for(name: str, *, quick: bool) -> argparse.Namespace:

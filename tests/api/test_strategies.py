@@ -247,3 +247,14 @@ def test_the_days_money_is_what_the_fills_say(browser: Browser, added: Added, se
     assert (day["pnl_closed"], day["limit"], day["left_of_limit"]) == ("380", "5000", "5380")
     at_stop = (Decimal("1539") - Decimal("1562.40")) * 50 + 380
     assert Decimal(day["loss_if_stopped"]) == at_stop
+
+
+def test_a_sentence_about_many_positions_stays_a_sentence(browser: Browser, added: Added, served: Served) -> None:
+    for number in range(1, 9):
+        put_into(served.data / "squareoff.db", of_strategy(held(), added(f"s{number}")), [])
+    document = browser.get("today")
+    assert document["kill"]["text"].startswith("would sell 8 positions: 50 NSE:INFY, ")
+    assert document["kill"]["text"].endswith("and 3 more")
+    (need,) = [need for need in document["needs"] if need["key"] == "unguarded:paper"]
+    assert need["text"].count(" holds ") == 5
+    assert need["text"].endswith("and 3 more")

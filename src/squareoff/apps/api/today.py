@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 NEEDS_SOON = timedelta(minutes=15)
 """A waiting strategy with a red check needs a person from here on before its BUY."""
 SPECIAL_WITHIN_DAYS = 45
+NAMED_AT_MOST = 5
 Group = Literal["moving", "holding", "waiting", "done", "not_started"]
 
 
@@ -231,10 +232,16 @@ def _special(calendar: Any, today: date, picture: Picture) -> shapes.Special | N
 def _kill(picture: Picture) -> shapes.KillShape:
     held = [row for row in picture.rows if row.is_held and row.run is not None]
     pressed = any(rules.level is not Level.NORMAL for rules in picture.rules.values())
-    what = ", ".join(_held(row.run) for row in held if row.run is not None)
+    what = _some([_held(row.run) for row in held if row.run is not None], ", ")
     many = "1 position" if len(held) == 1 else f"{len(held)} positions"
     text = f"would sell {many}: {what}" if held else "nothing is held; it would stop every new BUY"
     return shapes.KillShape(pressed=pressed, text=text, accounts=list(picture.accounts), holds=len(held))
+
+
+def _some(words: Sequence[str], between: str) -> str:
+    """A sentence that can be read, however many there are; nearest to their stop-loss first, as the rows are."""
+    more = len(words) - NAMED_AT_MOST
+    return between.join([*words[:NAMED_AT_MOST], *([f"and {more} more"] if more > 0 else [])])
 
 
 def _held(run: Run) -> str:
@@ -328,7 +335,7 @@ def _unguarded(picture: Picture) -> Iterable[shapes.Need]:
         if account in picture.workers:
             continue
         held = [row for row in picture.rows if row.is_held and row.account == account and row.run is not None]
-        what = "; ".join(f"{row.strategy.name} holds {held_words(row.run)}" for row in held if row.run)
+        what = _some([f"{row.strategy.name} holds {held_words(row.run)}" for row in held if row.run], "; ")
         is_up = picture.up is not None
         yield shapes.Need(
             key=f"unguarded:{account}",
@@ -442,11 +449,11 @@ def compared(
         elif net > mine:
             more.append(f"{quantity(net - mine)} {place[0]}")
     if missing:
-        text, state = f"the broker holds only {', '.join(missing)}", "differs"
+        text, state = f"the broker holds only {_some(missing, ', ')}", "differs"
     else:
         text, state = "the broker says the same", "same"
         if more:
-            text += f", and {', '.join(more)} of your own"
+            text += f", and {_some(more, ', ')} of your own"
     return shapes.BrokerSays(
         account=account,
         state="differs" if state == "differs" else "same",
