@@ -33,7 +33,8 @@ def _head(results: dict[str, Any]) -> list[str]:
         f"{machine['cores']} cores, {machine['system']} · Python {machine['python']} · {packages}",
         "",
         "Again: `make bench`. One alone: `python -m bench.tick_to_order` (`timers`, `replay`, `recovery`, `memory`,",
-        "`console`); `--help` says how. Figures are medians over the rounds, in brackets the least and the greatest round.",
+        "`console`); `--help` says how. Figures are medians over the rounds, in brackets the least and the greatest",
+        "round.",
         "",
     ]
 
