@@ -16,6 +16,7 @@ import json
 import multiprocessing
 import os
 import sys
+import threading
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -32,6 +33,8 @@ from squareoff.simulation.shrink import shortened
 BATCH = 25
 TWICE_EVERY = 40
 """One day in so many is played twice, in another process."""
+
+ORPHAN_EVERY_S = 1.0
 
 
 @dataclass(slots=True)
@@ -162,12 +165,28 @@ def _batches(options: argparse.Namespace) -> Iterator[list[int]]:
         left = None if left is None else left - size
 
 
+def _pool(jobs: int) -> ProcessPoolExecutor:
+    """A fresh interpreter each, with a hash seed of its own: what depends on the order of a set comes out."""
+    fresh = multiprocessing.get_context("spawn")
+    return ProcessPoolExecutor(jobs, mp_context=fresh, initializer=_end_with, initargs=(os.getpid(),))
+
+
+def _end_with(parent: int) -> None:
+    """Who was started by a process that was killed does not go on for hours on a core of its own."""
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(ORPHAN_EVERY_S)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
 def _many(options: argparse.Namespace) -> int:
     total, began_s = Total(), time.monotonic()
     until_s = None if options.days is not None else began_s + 60 * (options.minutes or 3.0)
     batches = _batches(options)
-    # a fresh interpreter each, with a hash seed of its own: what depends on the order of a set comes out
-    pool = ProcessPoolExecutor(options.jobs, mp_context=multiprocessing.get_context("spawn"))
+    pool = _pool(options.jobs)
     waiting: dict[Future[Any], str] = {}
     with pool:
         more = True
@@ -241,7 +260,7 @@ def _report(total: Total, took_s: float, file: Path | None) -> int:
 
 def _points(options: argparse.Namespace) -> int:
     began_s = time.monotonic()
-    with ProcessPoolExecutor(options.jobs, mp_context=multiprocessing.get_context("spawn")) as pool:
+    with _pool(options.jobs) as pool:
         rows = list(pool.map(by_point, *told_points(), chunksize=8))
     missed = [row for row in rows if not row.reached]
     broken = [row for row in rows if row.broken]

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
 from squareoff.config import Config
+from squareoff.core.bad_input import BadInput
 from squareoff.core.definition import DEFAULT_EXCHANGE
-from squareoff.core.types import AccountId, StrategyId, UserId
+from squareoff.core.types import AccountId, Position, StrategyId, UserId
+from squareoff.errors import BrokerUnavailable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -90,10 +93,22 @@ class Desk:
 
         return wiring.zone_of(symbol)
 
+    async def held_at_broker(self, account: AccountId) -> Sequence[Position]:
+        """What the broker says the account holds, asked now. Raises BrokerUnavailable: it is away, or nothing runs."""
+        from squareoff import wiring
+
+        url = (await asyncio.to_thread(self.running) or {}).get("broker_url")
+        if not url:
+            raise BrokerUnavailable("squareoff is not running")
+        try:
+            tokens = await asyncio.to_thread(wiring.paper_accounts, self.config)
+            return await wiring.paper_positions(url, tokens[account].token if account in tokens else str(account))
+        except (BadInput, ValueError, OSError) as error:
+            raise BrokerUnavailable(str(error)) from error
+
     def strategy(self, user: UserId, strategy_id: int) -> Strategy:
         """Raises ApiError 404: also for a strategy of somebody else, which is not there for this user."""
         from squareoff.apps.api.problems import not_found
-        from squareoff.core.bad_input import BadInput
 
         try:
             return self.store(user).get(StrategyId(strategy_id))

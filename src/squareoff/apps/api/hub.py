@@ -28,6 +28,7 @@ from squareoff.ports import JournalKind
 
 if TYPE_CHECKING:
     from squareoff.adapters.sql.strategies import StrategyStore
+    from squareoff.wiring import ReferenceData
 
 log = logging.getLogger("squareoff.api")
 
@@ -63,6 +64,8 @@ class Hub:
     user: UserId
     epoch: str
     _viewer: Viewer | None = None
+    _picture_now: Picture = field(init=False)
+    """The last look; set by the first one."""
     _store: StrategyStore | None = None
     _document: dict[str, Any] = field(default_factory=dict)
     _number: int = 0
@@ -80,6 +83,8 @@ class Hub:
     _trouble: str = ""
     _differed: dict[AccountId, str] = field(default_factory=dict)
     _closed: bool = False
+    _looking: asyncio.Lock = field(default_factory=asyncio.Lock)
+    """One thread at a time: a viewer keeps what it read."""
     _known: asyncio.Event = field(default_factory=asyncio.Event)
     """There is a document, or there will be none any more."""
 
@@ -89,9 +94,13 @@ class Hub:
 
     # ------------------------------------------------------------------ for the routes
 
-    async def document(self) -> dict[str, Any]:
-        """As it is now; the same look as everybody's. Raises RecordsUnavailable, BadInput."""
-        return (await self._look()).model_dump(mode="json")
+    async def document(self) -> shapes.Today:
+        """As it is now. Raises RecordsUnavailable, BadInput."""
+        return self._document_of(await self._look())
+
+    async def picture(self) -> Picture:
+        """The same, before it is put into words."""
+        return (await self._look())[0]
 
     async def events(self, last_id: str | None) -> AsyncIterator[str]:
         """Everything from `last_id` on if that is still known, else the whole document first."""
@@ -163,7 +172,7 @@ class Hub:
 
     async def _step(self) -> None:
         try:
-            document = (await self._look()).model_dump(mode="json")
+            document = self._document_of(await self._look()).model_dump(mode="json")
         except Exception as error:  # whatever it is: the viewers must see that nothing is live, and it is tried again
             if str(error) != self._trouble:
                 self._trouble = str(error)
@@ -177,18 +186,22 @@ class Hub:
             self._push("patch", _json(patch))
         await self._push_journal()
 
-    async def _look(self) -> shapes.Today:
-        picture, reference = await asyncio.to_thread(self._picture)
+    async def _look(self) -> tuple[Picture, ReferenceData]:
+        async with self._looking:
+            picture, reference = await asyncio.to_thread(self._picture)
         self._picture_now = picture
+        return picture, reference
+
+    def _document_of(self, look: tuple[Picture, ReferenceData]) -> shapes.Today:
         return today(
-            picture,
-            reference=reference,
+            look[0],
+            reference=look[1],
             broker=self._with_ages(),
             since=self._since,
             brokers=self._brokers,
         )
 
-    def _picture(self) -> tuple[Picture, Any]:
+    def _picture(self) -> tuple[Picture, ReferenceData]:
         reference = self.desk.reference()
         if self._viewer is None:
             self._store = self.desk.store(self.user)
@@ -244,19 +257,14 @@ class Hub:
 
     async def _ask_brokers(self) -> None:
         """What each account's broker says it holds: a second witness beside the worker."""
-        from squareoff import wiring
-
         picture = self._picture_now
-        url = (picture.up or {}).get("broker_url")
         for account in picture.accounts:
             runs = [row.run for row in picture.rows if row.run is not None and row.account == account]
-            if not url or any(is_moving(run) for run in runs):
+            if any(is_moving(run) for run in runs):
                 continue
             try:
-                tokens = await asyncio.to_thread(wiring.paper_accounts, self.desk.config)
-                token = tokens[account].token if account in tokens else str(account)
-                said = await wiring.paper_positions(url, token)
-            except (BrokerUnavailable, SquareoffError, ValueError, OSError) as error:
+                said = await self.desk.held_at_broker(account)
+            except BrokerUnavailable as error:
                 log.debug("positions of %s: %s", account, error)
                 continue
             if self._picture_now.mark != picture.mark:

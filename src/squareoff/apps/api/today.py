@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from zoneinfo import ZoneInfo
 
 from squareoff.apps.api import shapes
-from squareoff.apps.formats import exact, local, money, plain, quantity
+from squareoff.apps.formats import exact, local, plain, quantity
 from squareoff.apps.status.next_action import held_words
 from squareoff.apps.status.picture import OLD_FEED_S, Need, Picture, Row
 from squareoff.core.definition import DEFAULT_EXCHANGE
@@ -477,7 +477,3 @@ def is_moving(run: Run) -> bool:
     return (
         run.entry.is_live or run.exit.is_live or (run.state in EXIT_OPEN) or (run.state in FINAL and not run.is_closed)
     )
-
-
-def amount(value: Decimal | None) -> str:
-    return money(value)

@@ -182,8 +182,7 @@ def alerts(caller: Reader, limit: int = 50) -> shapes.Alerts:
 
 
 def _own(caller: Caller, told: list[dict[str, Any]]) -> list[shapes.AlertShape]:
-    """The log is of the whole installation: what names a run is shown to whoever's run it is, the rest to admins and
-    to the only user there is."""
+    """The log is of the whole installation: with several users only what names a run is shown, to whoever's it is."""
     store, runs = caller.store, {}
     everybodys = len(caller.desk.access.users()) == 1
     shown = []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from decimal import Decimal
 from typing import Annotated
 
@@ -15,7 +16,6 @@ from squareoff.apps.api.recorder import BAR_S
 from squareoff.apps.api.today import day_money
 from squareoff.apps.api.words import journal_shapes, run_shape
 from squareoff.apps.formats import exact, local, plain
-from squareoff.apps.status.picture import Viewer
 from squareoff.apps.why_command import explain, journal_of
 from squareoff.core.bad_input import BadInput
 from squareoff.core.machine import State
@@ -184,51 +184,38 @@ def journal(
 
 @router.get("/positions", summary="What our fills say, and what the broker says")
 async def positions(caller: Reader) -> shapes.Positions:
-    from squareoff import wiring
-
-    store, config = caller.store, caller.desk.config
+    store, rows = caller.store, list[shapes.PositionShape]()
     open_runs = await run_in_threadpool(store.open_runs)
-    accounts = await run_in_threadpool(store.accounts)
-    told = await run_in_threadpool(caller.desk.running)
-    tokens = await run_in_threadpool(wiring.paper_accounts, config)
-    url, rows = (told or {}).get("broker_url"), []
-    for account in accounts:
-        mine = [run for run in open_runs if run.plan.account == account and not run.handed_over]
-        held: dict[tuple[str, str], Decimal] = {}
-        for each in mine:
-            place: tuple[str, str] = each.plan.symbol, str(each.plan.product)
-            held[place] = held.get(place, ZERO) + max(each.remaining_qty, ZERO)
-        theirs: dict[tuple[str, str], Decimal] | None = None
-        if url:
-            try:
-                token = tokens[account].token if account in tokens else str(account)
-                said = await wiring.paper_positions(url, token)
-                theirs = {(str(each.symbol), str(each.product)): each.net_qty for each in said}
-            except (BrokerUnavailable, ValueError):
-                theirs = None
-        for symbol, product in sorted({*(p for p, qty in held.items() if qty), *(theirs or {})}):
-            qty = held.get((symbol, product), ZERO)
-            net = None if theirs is None else theirs.get((symbol, product), ZERO)
-            state = "unknown" if net is None else "same" if net >= qty else "differs"
-            rows.append(
-                shapes.PositionShape.model_validate(
-                    {
-                        "account": account,
-                        "symbol": symbol,
-                        "product": product,
-                        "ours": exact(qty),
-                        "broker": exact(net),
-                        "state": state,
-                    }
-                )
-            )
+    for account in await run_in_threadpool(store.accounts):
+        held: dict[tuple[str, str], Decimal] = defaultdict(Decimal)
+        for run in open_runs:
+            if run.plan.account == account and not run.handed_over:
+                held[run.plan.symbol, str(run.plan.product)] += max(run.remaining_qty, ZERO)
+        try:
+            said = await caller.desk.held_at_broker(account)
+            theirs = {(str(each.symbol), str(each.product)): each.net_qty for each in said}
+        except BrokerUnavailable:
+            theirs = None
+        for place in sorted({*(place for place, qty in held.items() if qty), *(theirs or {})}):
+            ours, net = held.get(place, ZERO), None if theirs is None else theirs.get(place, ZERO)
+            rows.append(_position(account, place, ours, net))
     return shapes.Positions(positions=rows)
 
 
+def _position(account: str, place: tuple[str, str], ours: Decimal, net: Decimal | None) -> shapes.PositionShape:
+    return shapes.PositionShape(
+        account=account,
+        symbol=place[0],
+        product=place[1],
+        ours=exact(ours) or "0",
+        broker=exact(net),
+        state="unknown" if net is None else "same" if net >= ours else "differs",
+    )
+
+
 @router.get("/pnl", summary="The day's result, gross")
-def pnl(caller: Reader) -> shapes.Pnl:
-    viewer = Viewer(config=caller.desk.config, store=caller.store, reference=caller.desk.reference())
-    picture = viewer.look()
+async def pnl(caller: Reader, office: OfficeOf) -> shapes.Pnl:
+    picture = await office.hubs.of(caller.id).picture()
     return shapes.Pnl(
         day=day_money(picture.rows, picture.rules.values()),
         accounts=[
