@@ -157,6 +157,11 @@ CALLS: dict[str, Callable[[StrategyStore, Ids, Strategy], Any]] = {
     "run": lambda store, ids, own: store.run(ids.run),
     "journal": lambda store, ids, own: store.journal(),
     "journal of a run": lambda store, ids, own: store.journal(ids.run),
+    "journal_back": lambda store, ids, own: store.journal_back(),
+    "journal_back of a run": lambda store, ids, own: store.journal_back(run_id=ids.run),
+    "journal_back of a strategy": lambda store, ids, own: store.journal_back(strategy_id=ids.strategy.id),
+    "journal_back by words": lambda store, ids, own: store.journal_back(words="hers"),
+    "mark": lambda store, ids, own: store.mark(),
     "journal of a strategy": lambda store, ids, own: store.journal(strategy_id=ids.strategy.id),
 }
 

@@ -9,7 +9,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from sqlalchemy import ColumnElement, RowMapping, and_, delete, func, insert, select, true, update
+from sqlalchemy import ColumnElement, RowMapping, and_, bindparam, delete, func, insert, select, true, update
 from sqlalchemy.engine import Connection
 
 from squareoff.adapters.licence import refuse_start
@@ -40,11 +40,15 @@ WISHES = frozenset({Event.START, Event.STOP, Event.KILL, Event.HAND_OVER})
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Mark:
-    """Where the records stand, for those who look again only if something changed. `last_seq`: the newest line of the
-    journal, of whoever it is."""
+    """Where a user's records stand, for those who look again only if something changed. `last_seq`: the newest line of
+    the journal."""
 
     last_seq: int
     counts: tuple[int, ...]
+
+
+_NEWEST_LINE = select(func.max(journal.c.seq)).where(journal.c.account == bindparam("of_account"))
+"""Read off the end of an index, however long the journal is."""
 
 
 class StrategyStore:
@@ -348,12 +352,17 @@ class StrategyStore:
         """Another one as soon as anything that a screen shows has changed. Cheap: to be asked ten times a second."""
         mine = and_(runs.c.user_id == self.user, ~runs.c.archived)
         of_runs = select(func.count(), func.coalesce(func.sum(runs.c.version), 0)).where(mine)
-        waiting = select(func.count(), func.coalesce(func.max(wishes.c.id), 0)).where(wishes.c.taken_by_fence.is_(None))
+        of_wishes = select(func.count(), func.coalesce(func.max(wishes.c.id), 0)).join_from(wishes, strategies)
+        waiting = of_wishes.where(wishes.c.taken_by_fence.is_(None), self._mine)
         defined = select(func.count(), func.coalesce(func.sum(strategies.c.revision), 0)).where(self._mine)
         with self._database.read() as connection:
-            last: int | None = connection.execute(select(func.max(journal.c.seq))).scalar()
+            ours = connection.execute(select(accounts.c.id).where(accounts.c.user_id == self.user)).scalars()
+            lasts = [connection.execute(_NEWEST_LINE, {"of_account": account}).scalar() for account in ours]
             counts = [tuple(connection.execute(each).one()) for each in (of_runs, waiting, defined)]
-        return Mark(last_seq=last or 0, counts=tuple(int(number) for pair in counts for number in pair))
+        return Mark(
+            last_seq=max((last or 0 for last in lasts), default=0),
+            counts=tuple(int(number) for pair in counts for number in pair),
+        )
 
     def every_journal_instant(self) -> datetime | None:
         """When the newest line of all users was written (trading time), None without any: for the market's clock,
