@@ -44,7 +44,8 @@ curl -H "$H" -H "Content-Type: application/json" -H "Idempotency-Key: monday-1" 
   by `/events` and `/today`, when the fills prove it; never by the answer.
 * **`Idempotency-Key`** on a POST that acts: the same key again, within 48 hours, gives the first answer again, with
   `Idempotent-Replayed: true`, and acts once. A request that was begun and whose outcome is not known answers 409: look
-  at the state, do not repeat it. A request that was refused may be sent again with the same key.
+  at the state, do not repeat it. A request that was refused may be sent again with the same key. Where a request or its
+  answer holds a secret (sign-in, users, tokens) nothing is kept, and the key has no effect.
 * **Versions**: a change of a strategy names the `revision` it was decided on. If somebody was faster, 409 with
   `error.current`, and nothing is saved.
 * **Access**: a token (`Authorization: Bearer ...`, scopes `read`, `trade`, `admin`), or the cookie of a session with

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 from collections.abc import Callable
@@ -207,16 +208,19 @@ def test_no_secret_is_in_the_records_the_logs_or_an_error(served: Served, caplog
     key = served.desk.access.make_link(UserId(1))
     browser = served.browser()
     browser.sign_in(key=key)
-    token = browser.post("tokens", {"name": "script"})["token"]
+    token = browser.post("tokens", {"name": "script"}, Idempotency_Key="press-1")["token"]
     browser("PUT", "password", {"new": PASSWORD})
     told = [served.browser().sign_in(name="local", password=f"{PASSWORD} wrong").text]
     told.append(served.browser().sign_in(name="local", password=PASSWORD).text)
     told.append(Browser(port=served.port, token=f"{token}x")("GET", "today").text)
     told.append(served.browser()("POST", "session", {"password": PASSWORD, "nme": "local"}).text)
+    told.append(served.browser().sign_in(name=PASSWORD, password="local").text)  # typed into the wrong field
     secrets = (key, token, PASSWORD, browser.cookie.partition("=")[2])
     files = [path.read_bytes() for path in served.data.rglob("*") if path.is_file()]
     for secret in secrets:
         assert secret not in caplog.text
         assert not any(secret in text for text in told)
         assert not any(secret.encode() in content for content in files)
+    digests = [hashlib.sha256(text.encode()).hexdigest() for text in (PASSWORD, f'{{"new": "{PASSWORD}"}}')]
+    assert not any(digest.encode() in content for digest in digests for content in files)
     assert json.loads(told[0])["error"]["code"] == "unauthenticated"

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import replace
 
+import pytest
+
 from squareoff.adapters.sql.database import Database
 from squareoff.adapters.sql.rows import update_run
+from squareoff.apps.api import hub
 from squareoff.core.types import UserId
 from tests.api.client import Browser
 from tests.api.conftest import Served
-from tests.apps.runs import put_into
+from tests.apps.runs import PAPER, put_into
 from tests.apps.test_daily_command import held, sold
 from tests.apps.test_status_command import of_strategy
 
@@ -106,3 +110,48 @@ def test_the_stream_ends_for_who_was_signed_out(served: Served, monkeypatch: obj
     served.desk.access.sign_out_everywhere(UserId(1))
     events.until(lambda _: [event for _, event, _ in events.seen][-1] == "bye", within_s=6)
     events.close()
+
+
+def test_who_comes_after_nobody_looked_sees_nothing_old(
+    browser: Browser, added: Added, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hub, "LINGER_S", 0.0)
+    first = browser.events()
+    first.until(lambda document: document["rows"] == {})
+    first.close()
+    time.sleep(0.5)
+    added("meanwhile")
+    again = browser.events()
+    again.until(lambda _: True)
+    assert [row["name"] for row in again.seen[0][2]["rows"].values()] == ["meanwhile"]
+    again.close()
+
+
+def test_a_fault_while_looking_silences_the_beat_and_ends_nothing(
+    browser: Browser, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    events = browser.events()
+    events.until(lambda _: "beat" in [event for _, event, _ in events.seen])
+    whole = hub.today
+
+    def broken(*_: object, **__: object) -> None:
+        raise RuntimeError("broken")
+
+    monkeypatch.setattr(hub, "today", broken)
+    time.sleep(1.2)
+    beats = len(events.seen)
+    time.sleep(1.5)
+    assert len(events.seen) == beats  # three seconds of that, and the page says NOT LIVE
+    monkeypatch.setattr(hub, "today", whole)
+    events.until(lambda _: len(events.seen) > beats)
+    events.close()
+
+
+def test_a_broker_that_says_nothing_any_more_proves_nothing(served: Served) -> None:
+    from squareoff.apps.api import shapes
+
+    of = hub.Hub(desk=served.desk, user=UserId(1), epoch="e")
+    said = shapes.BrokerSays(account="paper", state="same", at=None, age_s=0, text="the broker says the same")
+    of._broker[PAPER], of._broker_at_s[PAPER] = said, time.monotonic() - hub.BROKER_OLD_S - 1
+    (told,) = of._with_ages().values()
+    assert (told.state, told.text) == ("unknown", "the broker has said nothing since")

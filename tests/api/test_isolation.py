@@ -127,7 +127,6 @@ def test_an_admin_administers_users_and_trades_nobody_elses_strategies(served: S
 
 def test_the_same_key_of_two_users_is_two_keys(served: Served) -> None:
     anna, boss = served.user("anna"), served.user("boss")
-    anna.post("accounts", {"name": "annas"})
-    first = anna("POST", "tokens", {"name": "one"}, Idempotency_Key="k")
-    second = boss("POST", "tokens", {"name": "two"}, Idempotency_Key="k")
-    assert (first.json["name"], second.json["name"]) == ("one", "two")
+    first = anna("POST", "accounts", {"name": "annas"}, Idempotency_Key="k")
+    second = boss("POST", "accounts", {"name": "bosses"}, Idempotency_Key="k")
+    assert (first.json["id"], second.json["id"]) == ("annas", "bosses")

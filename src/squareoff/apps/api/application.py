@@ -68,7 +68,7 @@ def make_api(lifespan: Any = None) -> FastAPI:
     )
     problems.install(app)
     for router in (
-        access.door,
+        access.unremembered,
         access.router,
         strategies.router,
         runs.router,

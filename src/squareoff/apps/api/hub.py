@@ -21,6 +21,7 @@ from squareoff.apps.api.desk import Desk
 from squareoff.apps.api.today import compared, is_moving, today
 from squareoff.apps.api.words import journal_shapes
 from squareoff.apps.status.picture import Picture, Viewer
+from squareoff.core.bad_input import BadInput
 from squareoff.core.machine import State
 from squareoff.core.types import AccountId, UserId
 from squareoff.errors import BrokerUnavailable, SquareoffError
@@ -35,6 +36,8 @@ log = logging.getLogger("squareoff.api")
 LOOK_EVERY_S = 0.1
 BEAT_EVERY_S = 1.0
 BROKER_EVERY_S = 3.0
+BROKER_OLD_S = 30.0
+"""What the broker said longer ago proves nothing any more."""
 KEPT, KEPT_LETTERS = 2000, 8_000_000
 """Events that somebody who was away for a moment gets one by one, and their length; older: the whole document."""
 WAITING_AT_MOST = 100
@@ -107,6 +110,7 @@ class Hub:
         queue: asyncio.Queue[Pushed | None] = asyncio.Queue(WAITING_AT_MOST)
         self._empty_since_s = None
         if self._task is None or self._task.done():
+            self._known.clear()  # what was known when the last viewer left is not shown as if it were now
             self._task = asyncio.get_running_loop().create_task(self._watch())
         yield "retry: 1000\n\n"
         await self._known.wait()  # a database that is away: the page says so by itself
@@ -154,7 +158,11 @@ class Hub:
         try:
             while True:
                 began_s = time.monotonic()
-                await self._step()
+                try:
+                    await self._step()
+                    self._trouble = ""
+                except Exception as error:  # whatever it is: viewers hear no beat and see why, and it is tried again
+                    self._note(error)
                 if began_s - beat_s >= BEAT_EVERY_S:
                     beat_s = began_s
                     self._beat()
@@ -171,20 +179,19 @@ class Hub:
                 asking.cancel()
 
     async def _step(self) -> None:
-        try:
-            document = self._document_of(await self._look()).model_dump(mode="json")
-        except Exception as error:  # whatever it is: the viewers must see that nothing is live, and it is tried again
-            if str(error) != self._trouble:
-                self._trouble = str(error)
-                log.warning("user %s: cannot look: %s", self.user, error)
-            return
-        self._trouble = ""
+        document = self._document_of(await self._look()).model_dump(mode="json")
         before, self._document = self._document, document
         self._known.set()
         patch = _patch(before, document) if before else {}
         if patch:
             self._push("patch", _json(patch))
         await self._push_journal()
+
+    def _note(self, error: Exception) -> None:
+        if str(error) != self._trouble:
+            self._trouble = str(error)
+            expected = isinstance(error, SquareoffError | BadInput)
+            log.warning("user %s: cannot look: %s", self.user, error, exc_info=None if expected else error)
 
     async def _look(self) -> tuple[Picture, ReferenceData]:
         async with self._looking:
@@ -242,13 +249,9 @@ class Hub:
         if last == self._last_seq or not self._viewers:
             self._last_seq = last
             return
-        store = self.desk.store(self.user)
-        after = self._last_seq
-        try:
-            lines = await asyncio.to_thread(lambda: store.journal(after_seq=after, limit=_JOURNAL_AT_MOST))
-        except SquareoffError:
-            return
-        self._last_seq = max(last, lines[-1][0]) if len(lines) < _JOURNAL_AT_MOST and lines else last
+        store, after = self.desk.store(self.user), self._last_seq
+        lines = await asyncio.to_thread(lambda: store.journal(after_seq=after, limit=_JOURNAL_AT_MOST))
+        self._last_seq = lines[-1][0] if lines else last  # what did not fit comes with the next look
         if lines:
             entries = [line.model_dump(mode="json") for line in journal_shapes(lines, self._picture_now.zone)]
             self._push("journal", _json({"entries": entries}))
@@ -279,10 +282,12 @@ class Hub:
 
     def _with_ages(self) -> Mapping[AccountId, shapes.BrokerSays]:
         now_s = time.monotonic()
-        return {
-            account: said.model_copy(update={"age_s": round(now_s - self._broker_at_s[account], 1)})
-            for account, said in self._broker.items()
-        }
+        told = {}
+        for account, said in self._broker.items():
+            age_s = round(now_s - self._broker_at_s[account], 1)
+            old = {"state": "unknown", "text": "the broker has said nothing since"} if age_s > BROKER_OLD_S else {}
+            told[account] = said.model_copy(update={"age_s": age_s, **old})
+        return told
 
     # ------------------------------------------------------------------ telling
 

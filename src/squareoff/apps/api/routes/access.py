@@ -30,8 +30,9 @@ from squareoff.core.bad_input import BadInput
 from squareoff.core.types import UserId
 
 router = APIRouter(tags=["access"], route_class=Acting, responses=responses(401, 403, 422, 503))
-door = APIRouter(tags=["access"], responses=responses(401, 403, 422, 429, 503))
-"""Nobody is known yet whose `Idempotency-Key` it could be."""
+unremembered = APIRouter(tags=["access"], responses=responses(401, 403, 422, 429, 503))
+"""Without `Idempotency-Key`: nobody is known yet whose it could be, or the request or its answer holds a secret, of
+which not even a digest may be kept to be given again."""
 COOKIE_AGE_S = 30 * 86_400
 
 
@@ -58,7 +59,7 @@ def session(caller: Reader) -> shapes.SessionShape:
     return _session(caller.desk, caller.user, caller.secret)
 
 
-@door.post("/session", status_code=201, summary="Sign in")
+@unremembered.post("/session", status_code=201, summary="Sign in")
 def sign_in(asked: shapes.SignIn, request: Request, response: Response, office: OfficeOf) -> shapes.SessionShape:
     """With a one-time key, or with a name and a password. Sets the cookie of the session."""
     desk, address = office.desk, address_of(request)
@@ -95,10 +96,16 @@ def _by_password(office: Office, name: str, password: str, about: str, address: 
     _wait(office, place, address)
     found = office.desk.access.sign_in(name, password, about)
     if found is None:
-        office.desk.access.audit(None, "session", "sign in refused", name[:60], "", address)
+        office.desk.access.audit(None, "session", "sign in refused", _known_name(office.desk, name), "", address)
         raise unauthenticated(office.desk, "no user has this name and password")
     _passed(office, place, address)
     return found
+
+
+def _known_name(desk: Desk, name: str) -> str:
+    """People type their password where their name belongs: what is no user's name is not written down."""
+    names = {user.name.casefold(): user.name for user in desk.access.users()}
+    return names.get(name.casefold(), "(no user's name)")
 
 
 def _wait(office: Office, place: str, address: str) -> None:
@@ -189,7 +196,7 @@ def tokens(caller: OwnKeys) -> shapes.Tokens:
     return shapes.Tokens(tokens=[_token_shape(each) for each in known])
 
 
-@router.post("/tokens", status_code=201, summary="Make a token")
+@unremembered.post("/tokens", status_code=201, summary="Make a token")
 def make_token(asked: shapes.NewToken, caller: OwnKeys) -> shapes.MadeToken:
     token, text = caller.desk.access.make_token(caller.id, asked.name, Scope(asked.scope), asked.days)
     caller.note("make token", token.name, f"scope {token.scope}")
@@ -213,7 +220,7 @@ def users(caller: Admin) -> shapes.Users:
     return shapes.Users(users=[user_shape(each) for each in caller.desk.access.users()])
 
 
-@router.post("/users", status_code=201, summary="Add a user (admin)")
+@unremembered.post("/users", status_code=201, summary="Add a user (admin)")
 def add_user(asked: shapes.NewUser, caller: Admin) -> shapes.UserShape:
     """From then on everybody signs in with a password, so the admin needs one first."""
     if not caller.user.has_password:
