@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from decimal import Decimal
 
 import pytest
 
+from squareoff import wiring
 from squareoff.adapters.sql.database import Database
 from squareoff.adapters.sql.rows import update_run
 from squareoff.apps.api import hub
-from squareoff.core.types import UserId
+from squareoff.apps.up import supervisor
+from squareoff.core.types import Symbol, Tick, UserId
 from tests.api.client import Browser
 from tests.api.conftest import Served
+from tests.apps.conftest import MONDAY_MORNING
 from tests.apps.runs import PAPER, put_into
 from tests.apps.test_daily_command import held, sold
 from tests.apps.test_status_command import of_strategy
 
 Added = Callable[..., int]
+SHARE = Symbol("NSE:SHARE")
 
 
 def test_the_stream_begins_with_everything_and_goes_on_with_what_changes(
@@ -78,8 +84,6 @@ def test_new_lines_of_the_journal_are_pushed(browser: Browser, added: Added) -> 
 
 
 def test_a_viewer_who_does_not_read_begins_anew_and_keeps_no_other_waiting(served: Served) -> None:
-    import asyncio
-
     from squareoff.apps.api.hub import WAITING_AT_MOST, Hub
 
     async def watch() -> tuple[list[str], int]:
@@ -155,3 +159,24 @@ def test_a_broker_that_says_nothing_any_more_proves_nothing(served: Served) -> N
     of._broker[PAPER], of._broker_at_s[PAPER] = said, time.monotonic() - hub.BROKER_OLD_S - 1
     (told,) = of._with_ages().values()
     assert (told.state, told.text) == ("unknown", "the broker has said nothing since")
+
+
+def test_what_was_pushed_adds_up_to_what_is_so(
+    browser: Browser, added: Added, served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rows of which only the price moved are not put into words anew: the sum must be the same all the same."""
+    prices = {"now": "1560"}
+    monkeypatch.setattr(supervisor, "running", lambda _: {"pid": 1, "redis_url": "redis://nowhere:1"})
+    monkeypatch.setattr(wiring, "last_ticks", lambda *_: {SHARE: Tick(SHARE, Decimal(prices["now"]), MONDAY_MORNING)})
+    one, other = added("one"), added("two")
+    put_into(served.data / "squareoff.db", of_strategy(held(), one), [])
+    events = browser.events()
+    for price in ("1559.95", "1561", "1545"):
+        prices["now"] = price
+        events.until(lambda _, price=price: events.row("one").get("price") == price)
+    browser.post(f"strategies/{other}/start")
+    events.until(lambda _: events.row("two")["pending"] == "START")
+    fresh = asyncio.run(hub.Hub(desk=served.desk, user=UserId(1), epoch="e").document()).model_dump(mode="json")
+    assert events.document["rows"] == fresh["rows"]
+    assert events.row("one")["gain"] == "-870"  # (1,545.00 - 1,562.40) x 50
+    events.close()

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from squareoff.apps.api import shapes
 from squareoff.apps.api.desk import Desk
-from squareoff.apps.api.today import compared, is_moving, today
+from squareoff.apps.api.today import RowShapes, compared, is_moving, today
 from squareoff.apps.api.words import journal_shapes
 from squareoff.apps.status.picture import Picture, Viewer
 from squareoff.core.bad_input import BadInput
@@ -85,6 +85,7 @@ class Hub:
     _last_seq: int | None = None
     _trouble: str = ""
     _differed: dict[AccountId, str] = field(default_factory=dict)
+    _rows: RowShapes = field(default_factory=RowShapes)
     _closed: bool = False
     _looking: asyncio.Lock = field(default_factory=asyncio.Lock)
     """One thread at a time: a viewer keeps what it read."""
@@ -206,6 +207,7 @@ class Hub:
             broker=self._with_ages(),
             since=self._since,
             brokers=self._brokers,
+            rows=self._rows,
         )
 
     def _picture(self) -> tuple[Picture, ReferenceData]:

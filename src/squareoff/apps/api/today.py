@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import date, datetime, timedelta
 from decimal import Decimal
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Literal
 from zoneinfo import ZoneInfo
 
@@ -38,10 +39,11 @@ def today(
     broker: Mapping[AccountId, shapes.BrokerSays],
     since: Mapping[int, datetime],
     brokers: Mapping[AccountId, str],
+    rows: RowShapes,
 ) -> shapes.Today:
     """`broker`: what each account's broker was last heard to hold. `since`: of runs, when they came to where they are;
     one that is left out is not known. `brokers`: the accounts with their broker."""
-    rows = {str(row.strategy.id): _row(row, picture, since) for row in picture.rows}
+    shown = {str(row.strategy.id): rows.of(row, picture, since) for row in picture.rows}
     zone = picture.zone
     return shapes.Today(
         now=picture.now.astimezone(zone).isoformat(timespec="milliseconds"),
@@ -56,11 +58,47 @@ def today(
         broker=[broker.get(account, _not_heard(account)) for account in picture.accounts],
         accounts=[account_head(account, rules, picture, brokers) for account, rules in picture.rules.items()],
         groups=_groups(picture.rows),
-        rows=rows,
+        rows=shown,
     )
 
 
 # ------------------------------------------------------------------ rows
+
+
+class RowShapes:
+    """Puts rows into words. Of a row of which only the price is new, only what follows from the price."""
+
+    def __init__(self) -> None:
+        self._before: dict[int, tuple[Row, tuple[object, ...], shapes.TodayRow]] = {}
+
+    def of(self, row: Row, picture: Picture, since: Mapping[int, datetime]) -> shapes.TodayRow:
+        run_id = None if row.run is None else int(row.run.plan.run_id)
+        around = (row.account in picture.workers, None if run_id is None else since.get(run_id))
+        before = self._before.get(row.strategy.id)
+        if before is not None and before[1] == around and _is_same_but_for_price(before[0], row):
+            new = {"price": exact(row.last_price), "stop_distance": _distance(row), "gain": exact(row.gain)}
+            shape = before[2].model_copy(update=new)
+        else:
+            shape = _row(row, picture, since)
+        self._before[row.strategy.id] = row, around, shape
+        return shape
+
+
+def _is_same_but_for_price(one: Row, other: Row) -> bool:
+    return (
+        one.run is other.run
+        and one.strategy is other.strategy
+        and one.words is other.words
+        and one.next is other.next
+        and one.wish is other.wish
+        and one.red is other.red
+        and one.armed is other.armed
+    )
+
+
+def _distance(row: Row) -> str | None:
+    distance = row.stop_distance
+    return None if distance is None else f"{distance:.2f}"
 
 
 def group_of(row: Row) -> Group:
@@ -113,7 +151,7 @@ def _row(row: Row, picture: Picture, since: Mapping[int, datetime]) -> shapes.To
         price=exact(row.last_price),
         entry_price=None if run is None else exact(run.entry.avg_fill_price),
         stop_price=None if run is None else exact(run.stop_price),
-        stop_distance=None if row.stop_distance is None else f"{row.stop_distance:.2f}",
+        stop_distance=_distance(row),
         gain=exact(row.gain),
         pnl=None if run is None else exact(run.pnl_gross),
         buy_at=None if run is None else local(run.plan.buy_at, zone),
@@ -125,7 +163,7 @@ def _row(row: Row, picture: Picture, since: Mapping[int, datetime]) -> shapes.To
         else shapes.Red(name=str(row.red.name), text=plain(row.red.text), mend=plain(row.red.mend)),
         skipped=row.need is Need.DONE and run is not None and run.outcome is State.FAILED and not run.entry.filled_qty,
         moving=_moving(row, since),
-        pending=None if row.asked is None else str(row.asked),
+        pending=None if row.wish is None else str(row.wish.event),
         revision=strategy.revision,
         stop_loss=str(strategy.stop_loss if run is None else run.plan.stop_loss),
     )
@@ -232,16 +270,16 @@ def _special(calendar: Any, today: date, picture: Picture) -> shapes.Special | N
 def _kill(picture: Picture) -> shapes.KillShape:
     held = [row for row in picture.rows if row.is_held and row.run is not None]
     pressed = any(rules.level is not Level.NORMAL for rules in picture.rules.values())
-    what = _some([_held(row.run) for row in held if row.run is not None], ", ")
+    what = _some(len(held), (_held(row.run) for row in held if row.run is not None), ", ")
     many = "1 position" if len(held) == 1 else f"{len(held)} positions"
     text = f"would sell {many}: {what}" if held else "nothing is held; it would stop every new BUY"
     return shapes.KillShape(pressed=pressed, text=text, accounts=list(picture.accounts), holds=len(held))
 
 
-def _some(words: Sequence[str], between: str) -> str:
+def _some(count: int, words: Iterable[str], between: str) -> str:
     """A sentence that can be read, however many there are; nearest to their stop-loss first, as the rows are."""
-    more = len(words) - NAMED_AT_MOST
-    return between.join([*words[:NAMED_AT_MOST], *([f"and {more} more"] if more > 0 else [])])
+    more = count - NAMED_AT_MOST
+    return between.join([*islice(words, NAMED_AT_MOST), *([f"and {more} more"] if more > 0 else [])])
 
 
 def _held(run: Run) -> str:
@@ -335,7 +373,8 @@ def _unguarded(picture: Picture) -> Iterable[shapes.Need]:
         if account in picture.workers:
             continue
         held = [row for row in picture.rows if row.is_held and row.account == account and row.run is not None]
-        what = _some([f"{row.strategy.name} holds {held_words(row.run)}" for row in held if row.run], "; ")
+        told = (f"{row.strategy.name} holds {held_words(row.run)}" for row in held if row.run)
+        what = _some(len(held), told, "; ")
         is_up = picture.up is not None
         yield shapes.Need(
             key=f"unguarded:{account}",
@@ -449,11 +488,11 @@ def compared(
         elif net > mine:
             more.append(f"{quantity(net - mine)} {place[0]}")
     if missing:
-        text, state = f"the broker holds only {_some(missing, ', ')}", "differs"
+        text, state = f"the broker holds only {_some(len(missing), missing, ', ')}", "differs"
     else:
         text, state = "the broker says the same", "same"
         if more:
-            text += f", and {_some(more, ', ')} of your own"
+            text += f", and {_some(len(more), more, ', ')} of your own"
     return shapes.BrokerSays(
         account=account,
         state="differs" if state == "differs" else "same",

@@ -31,6 +31,7 @@ from squareoff.core.preflight import Check, first_red, preflight
 from squareoff.core.run import Run
 from squareoff.core.strategy import Strategy
 from squareoff.core.types import AccountId, StrategyId, Symbol, Tick
+from squareoff.core.values import replace as changed
 
 if TYPE_CHECKING:
     from redis import Redis
@@ -74,8 +75,8 @@ class Row:
     armed: bool | None = None
     """Of one that is ready: whether every check of its preflight is green or not known; None: it was not asked."""
     red: Check | None = None
-    asked: Event | None = None
-    """A wish that is saved, and that no worker took up yet."""
+    wish: WishRecord | None = None
+    """One that is saved, and that no worker took up yet."""
 
     @property
     def account(self) -> AccountId:
@@ -157,6 +158,7 @@ class Viewer:
     _red: dict[StrategyId, Check | None] = field(default_factory=dict)
     """The first red check of each that is ready, None if none is; asked seldom, it looks at disks and sockets."""
     _red_at_s: float = float("-inf")
+    _rows_before: Mapping[StrategyId, Row] = field(default_factory=dict)
     _repeating: frozenset[StrategyId] = frozenset()
     """Those that are started anew on every trading day."""
     _zones: dict[str, ZoneInfo] = field(default_factory=dict)
@@ -258,7 +260,24 @@ class Viewer:
         rows = [
             self._row(strategy, latest.get(id_), pending.get(id_), now, ticks) for id_, strategy in strategies.items()
         ]
+        self._rows_before = {row.strategy.id: row for row in rows}
         return sorted(rows, key=_order)
+
+    def _only_its_price_moved(
+        self, strategy: Strategy, run: Run, wish: WishRecord | None, red: Check | None, price: Decimal | None
+    ) -> Row | None:
+        """The row of the last look with its new price; None: something else is new too. A thousand rows five times a
+        second are mostly that."""
+        row = self._rows_before.get(strategy.id)
+        if row is None or row.run is not run or row.strategy is not strategy or row.wish is not wish:
+            return None
+        if row.red is not red or row.armed is not self._armed(run):
+            return None
+        return row if row.last_price == price else changed(row, last_price=price, gain=gain(run, price))
+
+    def _armed(self, run: Run) -> bool | None:
+        is_asked = run.state is State.READY and run.plan.strategy_id in self._red
+        return self._red[run.plan.strategy_id] is None if is_asked else None
 
     def _runs_of_today(self, open_runs: Sequence[Run]) -> tuple[Run, ...]:
         """The newest runs, read again only when a run came or went."""
@@ -278,20 +297,21 @@ class Viewer:
     ) -> Row:
         tick = ticks.get(strategy.account, {}).get(strategy.symbol)
         zone, price = self._zone(strategy.symbol), None if tick is None else tick.price
-        asked = None if wish is None else wish.event
         if run is not None and not run.is_closed:
+            armed = self._armed(run)
+            red = None if armed is None else self._red[strategy.id]
+            if (row := self._only_its_price_moved(strategy, run, wish, red, price)) is not None:
+                return row
             need = Need.WAITING if run.exposure not in EXPOSED else Need.FAILED if run.state in FINAL else Need.HOLDING
             waits = "" if wish is None or wish.event is Event.START else f"; {wish.event} waits for the worker"
-            is_asked = run.state is State.READY and strategy.id in self._red
-            red = self._red[strategy.id] if is_asked else None
             mend = "" if red is None else f", but {red.name} is RED: {red.text}; {red.mend}"
             return Row(
                 strategy=strategy,
                 need=need,
                 words=_state_words(run) + mend + waits,
-                armed=red is None if is_asked else None,
+                armed=armed,
                 red=red,
-                asked=asked,
+                wish=wish,
                 next=next_action(run, zone),
                 run=run,
                 zone=zone,
@@ -301,7 +321,7 @@ class Viewer:
         if wish is not None and wish.event is Event.START:
             words = "start saved, waits for `squareoff up`"
             next_ = self._planned(strategy, now)
-            return Row(strategy=strategy, need=Need.WAITING, words=words, next=next_, zone=zone, asked=asked)
+            return Row(strategy=strategy, need=Need.WAITING, words=words, next=next_, zone=zone, wish=wish)
         if run is not None and run.plan.trading_day == now.astimezone(zone).date():
             again = self._planned(strategy, now) if strategy.id in self._repeating else ""
             return Row(
@@ -361,6 +381,8 @@ def alarms(rows: Iterable[Row], *, is_up: bool, workers: Mapping[AccountId, int]
     held = [row for row in rows if row.is_held and row.run is not None]
     told: list[str] = []
     for account in dict.fromkeys(row.account for row in held):
+        if is_up and account in workers:
+            continue
         what = "; ".join(
             f"{row.strategy.name} holds {held_words(row.run)}" for row in held if row.run and row.account == account
         )
