@@ -196,8 +196,12 @@ def _watch(supervisor: Supervisor, signals: _Signals, log: _Log) -> None:
 
     answered = 0
     question: _Question | None = None
+    console = supervisor.console
     while not signals.terminate:
         supervisor.look()
+        if console is not None and console.is_ready:
+            _tell_link(supervisor, log)
+            console = None
         if signals.interrupts > answered:
             answered = signals.interrupts
             held = _holding(supervisor.settings.config, log)
@@ -314,9 +318,17 @@ def _tell_where(supervisor: Supervisor, log: _Log) -> None:
         ("Redis", supervisor.redis_url.partition("@")[2] or supervisor.redis_url),
     ):
         log.say(f"  {what:<13}{where}")
-    if supervisor.console is not None and supervisor.console.is_ready:
-        log.show(f"  {'console':<13}{opening(settings.config, supervisor.console_url)}")
     log.say("  see `squareoff status`; Ctrl-C ends it")
+
+
+def _tell_link(supervisor: Supervisor, log: _Log) -> None:
+    """As soon as it can be opened."""
+    from squareoff.errors import RecordsUnavailable
+
+    try:
+        log.show(f"  {'console':<13}{opening(supervisor.settings.config, supervisor.console_url)}")
+    except RecordsUnavailable as error:
+        log.say(f"  {'console':<13}{supervisor.console_url}, `squareoff link` prints a link: {error}")
 
 
 def _tell_unwatched(config: Config, log: _Log) -> None:

@@ -174,16 +174,13 @@ class Supervisor:
         self.tell()
 
     def _start_console(self) -> None:
-        """Last: trading waits for nobody who only wants to look."""
+        """Last, and not waited for: trading waits for nobody who only wants to look."""
         if self.console is None or self.settings.console is None:
             return
-        wanted = self.settings.console
-        self._console_port = wanted.port or free_port(CONSOLE_PORT, host=wanted.host)
-        if wanted.port is None and self._console_port != CONSOLE_PORT:
-            self._say(f"port {CONSOLE_PORT} is taken: the console is at {self._console_port} this time")
+        self._console_port = self.settings.console.port or CONSOLE_PORT
         self.console.start()
-        if (trouble := self._why_not_ready(self.console)) is not None:
-            self._say(f"{trouble}\ntrading goes on without it")
+        if self.settings.console.port is None and self._console_port != CONSOLE_PORT:
+            self._say(f"port {CONSOLE_PORT} is taken: the console is at {self._console_port} this time")
 
     def _start_worker(self, account: AccountId) -> None:
         name = worker_name(account)
@@ -346,6 +343,8 @@ class Supervisor:
 
     def _console_command(self) -> Sequence[str]:
         config, wanted = self.settings.config, self.settings.console or ConsoleSettings()
+        if wanted.port is None:  # somebody may have taken it since
+            self._console_port = free_port(self._console_port, host=wanted.host)
         command = [sys.executable, "-m", "squareoff.apps.api", "--data", str(config.data)]
         command += ["--host", wanted.host, "--port", str(self._console_port), "--ready", str(self._run / CONSOLE_NAME)]
         for name in wanted.allow_hosts:
