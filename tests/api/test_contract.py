@@ -30,7 +30,9 @@ NEVER_ENDS = "/events"
 """A stream: it is tested by itself."""
 SPENDS_MINUTES = "/replays"
 """Each starts a process of its own; its own test sends nonsense."""
-LEFT_OUT = f"{MAY_SAY_503}|{NEVER_ENDS}|{SPENDS_MINUTES}"
+LOCKS_OUT = r"/tokens/\{token_id\}|/users/\{user_id\}"
+"""They revoke the very token that asks, or disable its user: from then on everything would be a 401."""
+LEFT_OUT = f"{MAY_SAY_503}|{NEVER_ENDS}|{SPENDS_MINUTES}|{LOCKS_OUT}"
 
 
 @pytest.mark.processes

@@ -29,8 +29,8 @@ from squareoff.core.access import Action, Role, Scope, Token, User, may
 from squareoff.core.bad_input import BadInput
 from squareoff.core.types import UserId
 
-router = APIRouter(tags=["access"], route_class=Acting, responses=responses(401, 403, 422, 503))
-unremembered = APIRouter(tags=["access"], responses=responses(401, 403, 422, 429, 503))
+router = APIRouter(tags=["access"], route_class=Acting, responses=responses(401, 403, 413, 422, 503))
+unremembered = APIRouter(tags=["access"], responses=responses(401, 403, 413, 422, 429, 503))
 """Without `Idempotency-Key`: nobody is known yet whose it could be, or the request or its answer holds a secret, of
 which not even a digest may be kept to be given again."""
 COOKIE_AGE_S = 30 * 86_400

@@ -20,7 +20,7 @@ from squareoff.core.definition import account_name, decimal_of
 from squareoff.core.limits import AccountRules, Level, Limits
 from squareoff.core.types import AccountId, Exposure
 
-router = APIRouter(tags=["accounts"], route_class=Acting, responses=responses(401, 403, 422, 503))
+router = APIRouter(tags=["accounts"], route_class=Acting, responses=responses(401, 403, 413, 422, 503))
 MOST_CASH = Decimal(10) ** 12
 
 

@@ -28,7 +28,7 @@ from squareoff.core.machine import (
     When,
 )
 
-router = APIRouter(tags=["market"], responses=responses(401, 403, 422, 503))
+router = APIRouter(tags=["market"], responses=responses(401, 403, 413, 422, 503))
 
 
 @router.get("/calendar", summary="Trading days to come", responses=responses(404))

@@ -24,7 +24,7 @@ from squareoff.core.types import ZERO, RunId, SlotName, StrategyId
 from squareoff.errors import BrokerUnavailable
 from squareoff.ports import JournalKind
 
-router = APIRouter(tags=["runs"], route_class=Acting, responses=responses(401, 403, 422, 503))
+router = APIRouter(tags=["runs"], route_class=Acting, responses=responses(401, 403, 413, 422, 503))
 NOT_THERE = responses(404)
 Before = Annotated[int | None, Query(ge=1, le=2**53 - 1, description="the `next` of the page before")]
 Limit = Annotated[int, Query(ge=1, le=500)]

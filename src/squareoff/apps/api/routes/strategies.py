@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from squareoff.adapters.sql.strategies import StrategyStore
     from squareoff.core.run import Run
 
-router = APIRouter(tags=["strategies"], route_class=Acting, responses=responses(401, 403, 422, 503))
+router = APIRouter(tags=["strategies"], route_class=Acting, responses=responses(401, 403, 413, 422, 503))
 NOT_THERE = responses(404)
 RUNS_SHOWN = 50
 

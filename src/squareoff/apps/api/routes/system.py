@@ -20,7 +20,7 @@ from squareoff.core.access import Action
 from squareoff.core.bad_input import BadInput
 from squareoff.errors import RecordsUnavailable
 
-router = APIRouter(tags=["system"], route_class=Acting, responses=responses(401, 403, 422, 503))
+router = APIRouter(tags=["system"], route_class=Acting, responses=responses(401, 403, 413, 422, 503))
 STILL_SIGNED_IN_EVERY_S = 30.0
 API = "v1"
 
