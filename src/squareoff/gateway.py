@@ -42,6 +42,7 @@ class Gateway:
         asked with the connection in hand: a text means do not send (a wish, a stop seen).
         """
         missed = False
+        left_s: float | None = None
 
         def check() -> None:
             nonlocal missed
@@ -52,6 +53,7 @@ class Gateway:
                 raise GateClosed("the time in which it might be sent is over")
 
         def gate() -> None:
+            nonlocal left_s
             check()
             if (why := objection()) is not None:
                 raise GateClosed(why)
@@ -59,8 +61,9 @@ class Gateway:
             self._spool.mark(
                 SpoolMark(client_order_id=order.client_order_id, attempt=attempt, qty=order.qty, cause=cause)
             )
+            marked_s = self._clock.monotonic_s()
             check()  # again: a disk may have held up the mark for longer than the lease, or a BUY's grace
-            self._meter.order_leaves(order.client_order_id, self._clock.monotonic_s())
+            left_s = marked_s
 
         await self._budget(is_exit=not_after is None)
         try:
@@ -75,6 +78,9 @@ class Gateway:
             return Limited(error.retry_after_s)
         except OutcomeUnknown as error:
             return Unknown(error.reason)
+        finally:
+            if left_s is not None:  # told afterwards: nothing is counted between the last check and the bytes
+                self._meter.order_leaves(order.client_order_id, left_s)
 
     async def _budget(self, *, is_exit: bool) -> None:
         """Stay within the venue's orders per second; exits go first by a share that entries cannot use."""

@@ -104,11 +104,11 @@ def test_a_viewer_who_does_not_read_begins_anew_and_keeps_no_other_waiting(serve
     assert viewers == 1
 
 
-def test_the_stream_ends_for_who_was_signed_out(served: Served, monkeypatch: object) -> None:
+def test_the_stream_ends_for_who_was_signed_out(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
     from squareoff.apps.api.routes import system
 
     browser = served.signed_in()
-    monkeypatch.setattr(system, "STILL_SIGNED_IN_EVERY_S", 0.0)  # type: ignore[attr-defined]
+    monkeypatch.setattr(system, "STILL_SIGNED_IN_EVERY_S", 0.0)
     events = browser.events()
     events.until(lambda _: True)
     served.desk.access.sign_out_everywhere(UserId(1))

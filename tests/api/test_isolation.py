@@ -90,6 +90,9 @@ def test_every_address_asked_as_the_wrong_user_tells_and_changes_nothing(served:
         if "{" in path:
             assert answer.status in (403, 404), (method, path, answer.status, answer.text)
     assert [(m, p, s) for m, p, s, text in told if SECRET_WORD in _without_our_words(text)] == []
+    for query in ("journal?run_id={run}", "journal?strategy_id={strategy}", "journal?q=berta", "runs?limit=500"):
+        assert SECRET_WORD not in anna("GET", query.format(**berta)).text
+    assert anna("GET", "runs?strategy_id={strategy}".format(**berta)).status == 404
     assert state_of(served, berta) == before
     assert {path for path in walked if "{" not in path} >= OF_NOBODY - {"session", "password"}
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
+from squareoff.apps.api import replays
 from squareoff.core.machine import TABLE, State
 from squareoff.core.types import UserId
 from tests.api.client import Browser
@@ -114,31 +116,48 @@ def test_the_calendar_tells_holidays_by_name(browser: Browser) -> None:
     assert browser.get("calendar?exchange=NSE&days=366")["problem"] != ""  # 2027 is not signed off yet
 
 
-def test_a_replay_runs_beside_and_tells_what_came_of_it(browser: Browser) -> None:
-    import time
+def ended(browser: Browser, replay: dict[str, Any]) -> dict[str, Any]:
+    until_s = time.monotonic() + 60
+    while (told := browser.get(f"replays/{replay['id']}"))["state"] == "running":
+        assert time.monotonic() < until_s
+        time.sleep(0.05)
+    return dict(told)
 
+
+def test_a_replay_of_ones_own_prices_and_strategies(browser: Browser) -> None:
+    bars = "".join(
+        f"2026-11-23T{9 + n // 60:02}:{n % 60:02}:00+05:30,NSE:SHARE,1500,1500,1500,1500\n" for n in range(15, 390)
+    )
+    toml = '[[strategy]]\nsymbol = "NSE:SHARE"\nquantity = 5\nbuy_time = "09:20"\nsell_time = "15:00"\nstop_loss = "1%"'
+    asked = {"csv": f"time,symbol,open,high,low,close\n{bars}", "csv_name": "../../mine", "toml": toml}
+    (row,) = ended(browser, browser.post("replays", asked))["results"]
+    assert (row["state"], row["quantity"], row["pnl"]) == ("sold", "5", "0")
+
+
+def test_a_fault_in_a_replay_ends_it_and_keeps_nobody_from_the_next(
+    browser: Browser, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def broken(*_: object) -> tuple[bytes, bytes, int]:
+        return b"not JSON", b"", 0
+
+    monkeypatch.setattr(replays, "_output", broken)
+    assert ended(browser, browser.post("replays", {}))["state"] == "failed"
+    assert ended(browser, browser.post("replays", {}))["state"] == "failed"
+
+
+def test_a_replay_runs_beside_and_tells_what_came_of_it(browser: Browser) -> None:
     started = browser.post("replays", {})
     assert started["state"] == "running"
     assert browser("POST", "replays", {}).status == 409
-    for _ in range(400):
-        told = browser.get(f"replays/{started['id']}")
-        if told["state"] != "running":
-            break
-        time.sleep(0.05)
+    told = ended(browser, started)
     assert told["state"] == "done"
     assert {row["strategy"] for row in told["results"]} == {"alpha", "beta"}
     assert told["totals"]["runs"] == 2
 
 
 def test_a_replay_of_a_file_that_is_wrong_says_what_is_wrong(browser: Browser) -> None:
-    import time
-
     started = browser.post("replays", {"csv": "nonsense\n1\n", "toml": "x = 1"})
-    for _ in range(400):
-        told = browser.get(f"replays/{started['id']}")
-        if told["state"] != "running":
-            break
-        time.sleep(0.05)
+    told = ended(browser, started)
     assert told["state"] == "failed"
     assert "strategies.toml" in told["error"]
     assert "/tmp" not in told["error"]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -58,8 +57,3 @@ def page(desk: LiveDesk, chrome: Any) -> Iterator[Any]:
     yield page
     context.close()
     assert [text for text in complaints if "ERR_CONNECTION" not in text and "ERR_INCOMPLETE" not in text] == []
-
-
-@pytest.fixture
-def shots(tmp_path: Path) -> Path:
-    return tmp_path

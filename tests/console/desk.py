@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import time
@@ -15,6 +14,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from squareoff.apps.up.supervisor import free_port
 from tests.api.client import Browser
 
 CHROMIUM_VARIABLE = "SQUAREOFF_CHROMIUM"
@@ -92,13 +92,6 @@ class LiveDesk:
 
         told = json.loads((self.data / "run" / "up.json").read_text())
         return {name: pid for name, pid in told["processes"].items() if pid}
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 @contextmanager

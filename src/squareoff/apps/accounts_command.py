@@ -120,7 +120,7 @@ def _add(
     from squareoff.core.definition import account_name
 
     config: Config = context.obj
-    account, amount = account_name(name), _cash(cash)
+    account, amount = account_name(name), starting_cash(cash)
     with closing(wiring.open_strategy_store(config)) as store:
         for known in store.accounts():
             if known == account:
@@ -137,7 +137,8 @@ def _add(
     typer.echo(f"added {account}: a paper account with {money(made.cash)}; {when}")
 
 
-def _cash(text: str | None) -> Decimal | None:
+def starting_cash(text: str | None) -> Decimal | None:
+    """What a paper account begins with, as written; None: what is usual. Raises BadInput."""
     from squareoff.core.definition import decimal_of
 
     if text is None:

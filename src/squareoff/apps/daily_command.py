@@ -18,7 +18,7 @@ import typer
 
 from squareoff.apps.completion_command import strategy_names
 from squareoff.apps.strategies_command import Json, find_strategy, standing
-from squareoff.apps.wishes import Answer, in_the_way, last_wishes, open_run, to_start
+from squareoff.apps.wishes import Answer, ask_to_stop, in_the_way, last_wishes, open_run, to_start
 from squareoff.config import Config
 from squareoff.core.bad_input import BadInput
 
@@ -474,17 +474,14 @@ def _stopped(
     config: Config, store: StrategyStore, cases: Sequence[_Case], desk: _Desk, *, wait_s: float
 ) -> list[Answer]:
     from squareoff import wiring
-    from squareoff.core.events import Event
 
     now, by = wiring.now(config), _user()
     asked = [case for case in cases if case.has_something]
     for case in asked:
-        if case.is_starting and case.run is None:
-            case.taken_back = bool(store.take_back_start(case.strategy.id, at=now, by=by))
-            case.was_late = not case.taken_back
-        if not case.taken_back:
-            event = Event.HAND_OVER if case.hand_over else Event.STOP
-            case.wish = store.wish(case.strategy.id, event, at=now, by=by)
+        starting = case.is_starting and case.run is None
+        case.wish = ask_to_stop(store, case.strategy.id, is_starting=starting, hand_over=case.hand_over, at=now, by=by)
+        case.taken_back = case.wish is None
+        case.was_late = starting and not case.taken_back
     if heard := [case for case in asked if case.wish is not None and desk.hears(case.strategy)]:
         desk.ring([case.strategy for case in heard])
         if wait_s:

@@ -100,22 +100,28 @@ def changed(config: Config, old: Strategy, changes: dict[str, str]) -> Strategy:
     from squareoff.apps.strategies_command import Market
     from squareoff.core.definition import read
 
-    fields: dict[str, object] = {
-        "name": old.name,
-        "symbol": old.symbol,
-        "quantity": old.quantity,
-        "buy_time": old.buy_time,
-        "sell_time": old.sell_time,
-        "stop_loss": str(old.stop_loss),
-        "repeat": str(old.repeat),
-        "product": str(old.product),
-        "account": old.account,
-    }
-    if old.until is not None and changes.get("repeat") != "once":
-        fields["until"] = old.until
+    fields = fields_of(old)
+    if changes.get("repeat") == "once":
+        fields.pop("until", None)
     draft = read({**fields, **changes})
     Market(reference=wiring.reference_data(config), now=wiring.now(config)).check("", draft, None)
     return replace(draft.as_strategy(old.id, old.user), revision=old.revision)
+
+
+def fields_of(strategy: Strategy) -> dict[str, object]:
+    """As `core.definition.read` takes them."""
+    fields: dict[str, object] = {
+        "name": strategy.name,
+        "symbol": strategy.symbol,
+        "quantity": strategy.quantity,
+        "buy_time": strategy.buy_time,
+        "sell_time": strategy.sell_time,
+        "stop_loss": str(strategy.stop_loss),
+        "repeat": str(strategy.repeat),
+        "product": str(strategy.product),
+        "account": strategy.account,
+    }
+    return fields if strategy.until is None else {**fields, "until": strategy.until}
 
 
 def consequences(old: Strategy, new: Strategy, run: Run | None) -> list[dict[str, str]]:

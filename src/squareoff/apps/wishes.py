@@ -126,3 +126,15 @@ def for_when(strategy: Strategy, plan: Plan, reference: ReferenceData, now: date
     why = why_not_today(strategy, reference, now, plan.trading_day)
     text = f"{day_words(plan.trading_day)}, {buy_words(plan, wiring.zone_of(strategy.symbol))}"
     return f"{text} ({why})" if why else text
+
+
+def ask_to_stop(
+    store: StrategyStore, strategy_id: StrategyId, *, is_starting: bool, hand_over: bool, at: datetime, by: str
+) -> WishRecord | None:
+    """Commit it. `is_starting`: a START waits and there is no run yet. None: that was taken back, so there is nothing
+    to stop; a worker that was faster is told like any other."""
+    from squareoff.core.events import Event
+
+    if is_starting and store.take_back_start(strategy_id, at=at, by=by):
+        return None
+    return store.wish(strategy_id, Event.HAND_OVER if hand_over else Event.STOP, at=at, by=by)

@@ -71,6 +71,10 @@ def serve(given: argparse.Namespace) -> int:
         url = f"{scheme}://{shown}:{port}"
         config = uvicorn.Config(
             app,
+            http="h11",
+            ws="none",
+            lifespan="on",  # what fails at the start ends it, instead of being left out
+            limit_concurrency=None,  # a page that is refused shows nothing; whoever is not signed in holds no stream
             log_level="warning",
             access_log=False,
             server_header=False,

@@ -138,34 +138,19 @@ def authenticate(request: Request) -> Caller:
     return caller
 
 
-def reader(request: Request) -> Caller:
-    caller = authenticate(request)
-    caller.need(Action.READ)
-    return caller
+def _who_may(action: Action) -> Any:
+    def caller(request: Request) -> Caller:
+        found = authenticate(request)
+        found.need(action)
+        return found
+
+    return Depends(caller)
 
 
-def trader(request: Request) -> Caller:
-    caller = authenticate(request)
-    caller.need(Action.TRADE)
-    return caller
-
-
-def own_keys(request: Request) -> Caller:
-    caller = authenticate(request)
-    caller.need(Action.KEYS)
-    return caller
-
-
-def admin(request: Request) -> Caller:
-    caller = authenticate(request)
-    caller.need(Action.ADMIN)
-    return caller
-
-
-Reader = Annotated[Caller, Depends(reader)]
-Trader = Annotated[Caller, Depends(trader)]
-OwnKeys = Annotated[Caller, Depends(own_keys)]
-Admin = Annotated[Caller, Depends(admin)]
+Reader = Annotated[Caller, _who_may(Action.READ)]
+Trader = Annotated[Caller, _who_may(Action.TRADE)]
+OwnKeys = Annotated[Caller, _who_may(Action.KEYS)]
+Admin = Annotated[Caller, _who_may(Action.ADMIN)]
 
 
 def now_s() -> float:

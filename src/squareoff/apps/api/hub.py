@@ -28,7 +28,7 @@ from squareoff.errors import BrokerUnavailable, SquareoffError
 from squareoff.ports import JournalKind
 
 if TYPE_CHECKING:
-    from squareoff.adapters.sql.strategies import StrategyStore
+    from squareoff.core.run import Run
     from squareoff.wiring import ReferenceData
 
 log = logging.getLogger("squareoff.api")
@@ -69,7 +69,6 @@ class Hub:
     _viewer: Viewer | None = None
     _picture_now: Picture = field(init=False)
     """The last look; set by the first one."""
-    _store: StrategyStore | None = None
     _document: dict[str, Any] = field(default_factory=dict)
     _number: int = 0
     _kept: deque[Pushed] = field(default_factory=deque)
@@ -207,15 +206,14 @@ class Hub:
             broker=self._with_ages(),
             since=self._since,
             brokers=self._brokers,
-            rows=self._rows,
+            shapes_of=self._rows,
         )
 
     def _picture(self) -> tuple[Picture, ReferenceData]:
         reference = self.desk.reference()
         if self._viewer is None:
-            self._store = self.desk.store(self.user)
-            self._viewer = Viewer(config=self.desk.config, store=self._store, reference=reference)
-            self._brokers = self._store.accounts()
+            store = self.desk.store(self.user)
+            self._viewer = Viewer(config=self.desk.config, store=store, reference=reference)
         picture = self._viewer.look()
         if set(picture.accounts) != set(self._brokers):
             self._brokers = self._viewer.store.accounts()
@@ -224,25 +222,20 @@ class Hub:
 
     def _note_since(self, picture: Picture) -> None:
         """When each open run came to its state: seen by us, or, for one that was there before us, by its journal."""
-        for row in picture.rows:
-            run = row.run
-            if run is None or run.is_closed:
-                continue
+        runs = [row.run for row in picture.rows if row.run is not None and not row.run.is_closed]
+        since: dict[int, datetime] = {}
+        for run in runs:
             run_id = int(run.plan.run_id)
             known = self._states.get(run_id)
-            if known is run.state:
-                continue
-            self._states[run_id] = run.state
-            if known is not None:
-                self._since[run_id] = picture.now
-                continue
-            lines = self.desk.store(self.user).journal_back(
-                run_id=run.plan.run_id, kinds=[JournalKind.TRANSITION], limit=20
-            )
-            for _, entry in lines:
-                if entry.data.get("to") == run.state:
-                    self._since[run_id] = entry.at
-                    break
+            at = self._since.get(run_id) if known is run.state else picture.now if known else self._told_since(run)
+            if at is not None:
+                since[run_id] = at
+        self._states, self._since = {int(run.plan.run_id): run.state for run in runs}, since
+
+    def _told_since(self, run: Run) -> datetime | None:
+        store = self.desk.store(self.user)
+        lines = store.journal_back(run_id=run.plan.run_id, kinds=[JournalKind.TRANSITION], limit=20)
+        return next((entry.at for _, entry in lines if entry.data.get("to") == run.state), None)
 
     async def _push_journal(self) -> None:
         last = self._picture_now.mark.last_seq

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 from squareoff.apps.api.desk import Desk
 from squareoff.core.types import AccountId, Symbol, Tick
-from squareoff.errors import SquareoffError
 
 if TYPE_CHECKING:
     from redis import Redis
@@ -34,11 +33,15 @@ class Recorder:
     _client: tuple[str, Redis] | None = None
 
     async def run(self) -> None:
+        told = ""
         while True:
             try:
                 await asyncio.to_thread(self._look)
-            except (SquareoffError, OSError, ValueError) as error:  # it is tried again
-                log.debug("prices: %s", error)
+                told = ""
+            except Exception as error:  # whatever it is: a chart less, and it is tried again
+                if str(error) != told:
+                    told = str(error)
+                    log.warning("prices cannot be looked at: %s", error)
             await asyncio.sleep(LOOK_EVERY_S)
 
     def bars(self, account: AccountId, symbol: Symbol) -> Sequence[Sequence[float]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import re
 import sys
 import tempfile
@@ -17,6 +18,8 @@ from squareoff.apps.api import shapes
 from squareoff.apps.api.problems import ApiError, not_found
 from squareoff.config import Config
 from squareoff.core.types import UserId
+
+log = logging.getLogger("squareoff.api")
 
 LONGEST_S = 300.0
 KEPT = 20
@@ -47,7 +50,7 @@ class Replays:
         job = jobs[shape.id] = _Job(shape=shape)
         while len(jobs) > KEPT:
             jobs.popitem(last=False)
-        job.task = asyncio.get_running_loop().create_task(self._run(job, asked))
+        job.task = asyncio.get_running_loop().create_task(self._follow(job, asked))
         return shape
 
     def get(self, user: UserId, replay_id: int) -> shapes.ReplayShape:
@@ -56,6 +59,14 @@ class Replays:
         if job is None:
             raise not_found(f"there is no replay {replay_id}")
         return job.shape
+
+    async def _follow(self, job: _Job, asked: shapes.NewReplay) -> None:
+        """Whatever becomes of it: one that never ended would keep its user from the next."""
+        try:
+            await self._run(job, asked)
+        except Exception as error:
+            log.error("a fault of squareoff in a replay", exc_info=error)
+            job.shape.state, job.shape.error = "failed", "a fault of squareoff; its log has more"
 
     async def _run(self, job: _Job, asked: shapes.NewReplay) -> None:
         with tempfile.TemporaryDirectory(prefix="squareoff-replay-") as folder:

@@ -39,11 +39,10 @@ def today(
     broker: Mapping[AccountId, shapes.BrokerSays],
     since: Mapping[int, datetime],
     brokers: Mapping[AccountId, str],
-    rows: RowShapes,
+    shapes_of: RowShapes,
 ) -> shapes.Today:
     """`broker`: what each account's broker was last heard to hold. `since`: of runs, when they came to where they are;
     one that is left out is not known. `brokers`: the accounts with their broker."""
-    shown = {str(row.strategy.id): rows.of(row, picture, since) for row in picture.rows}
     zone = picture.zone
     return shapes.Today(
         now=picture.now.astimezone(zone).isoformat(timespec="milliseconds"),
@@ -58,30 +57,36 @@ def today(
         broker=[broker.get(account, _not_heard(account)) for account in picture.accounts],
         accounts=[account_head(account, rules, picture, brokers) for account, rules in picture.rules.items()],
         groups=_groups(picture.rows),
-        rows=shown,
+        rows=shapes_of.all(picture, since),
     )
 
 
 # ------------------------------------------------------------------ rows
 
 
+_Shaped = tuple[Row, tuple[object, ...], shapes.TodayRow]
+"""A row, what else its words depend on, and the words."""
+
+
 class RowShapes:
     """Puts rows into words. Of a row of which only the price is new, only what follows from the price."""
 
     def __init__(self) -> None:
-        self._before: dict[int, tuple[Row, tuple[object, ...], shapes.TodayRow]] = {}
+        self._before: dict[int, _Shaped] = {}
 
-    def of(self, row: Row, picture: Picture, since: Mapping[int, datetime]) -> shapes.TodayRow:
+    def all(self, picture: Picture, since: Mapping[int, datetime]) -> dict[str, shapes.TodayRow]:
+        """By id. What is not in the picture any more is forgotten."""
+        self._before = {row.strategy.id: self._shaped(row, picture, since) for row in picture.rows}
+        return {str(id_): shape for id_, (_, _, shape) in self._before.items()}
+
+    def _shaped(self, row: Row, picture: Picture, since: Mapping[int, datetime]) -> _Shaped:
         run_id = None if row.run is None else int(row.run.plan.run_id)
         around = (row.account in picture.workers, None if run_id is None else since.get(run_id))
         before = self._before.get(row.strategy.id)
-        if before is not None and before[1] == around and _is_same_but_for_price(before[0], row):
-            new = {"price": exact(row.last_price), "stop_distance": _distance(row), "gain": exact(row.gain)}
-            shape = before[2].model_copy(update=new)
-        else:
-            shape = _row(row, picture, since)
-        self._before[row.strategy.id] = row, around, shape
-        return shape
+        if before is None or before[1] != around or not _is_same_but_for_price(before[0], row):
+            return row, around, _row(row, picture, since)
+        new = {"price": exact(row.last_price), "stop_distance": _distance(row), "gain": exact(row.gain)}
+        return row, around, before[2].model_copy(update=new)
 
 
 def _is_same_but_for_price(one: Row, other: Row) -> bool:
@@ -479,7 +484,7 @@ def compared(
     account: AccountId, ours: Sequence[Run], said: Sequence[Position], *, at: datetime, zone: ZoneInfo
 ) -> shapes.BrokerSays:
     """What our fills say against what the broker says. More at the broker than of ours is the trader's own."""
-    told, missing, more = _per_symbol(ours), [], []
+    told, missing, more = per_symbol(ours), [], []
     theirs = {(each.symbol, str(each.product)): each.net_qty for each in said}
     for place in {**told, **theirs}:
         mine, net = told.get(place, ZERO), theirs.get(place, ZERO)
@@ -502,7 +507,8 @@ def compared(
     )
 
 
-def _per_symbol(runs: Iterable[Run]) -> dict[tuple[Symbol, str], Decimal]:
+def per_symbol(runs: Iterable[Run]) -> dict[tuple[Symbol, str], Decimal]:
+    """What our fills say is held, by symbol and product."""
     told: dict[tuple[Symbol, str], Decimal] = {}
     for run in runs:
         if not run.handed_over and run.remaining_qty > 0:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from decimal import Decimal
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Query
 
+from squareoff.apps.accounts_command import starting_cash
 from squareoff.apps.api import shapes
 from squareoff.apps.api.callers import Acting, Caller, Reader, Trader
 from squareoff.apps.api.problems import not_found, responses
@@ -16,12 +17,11 @@ from squareoff.apps.kill_command import limit, press
 from squareoff.apps.up.supervisor import worker_pids
 from squareoff.apps.up_command import describe
 from squareoff.core.bad_input import BadInput
-from squareoff.core.definition import account_name, decimal_of
+from squareoff.core.definition import account_name
 from squareoff.core.limits import AccountRules, Level, Limits
 from squareoff.core.types import AccountId, Exposure
 
 router = APIRouter(tags=["accounts"], route_class=Acting, responses=responses(401, 403, 413, 422, 503))
-MOST_CASH = Decimal(10) ** 12
 
 
 def _shape(
@@ -87,9 +87,7 @@ def add_account(asked: shapes.NewAccount, caller: Trader) -> shapes.AccountShape
     from squareoff import wiring
 
     name, store = account_name(asked.name), caller.store
-    cash = None if asked.cash is None else decimal_of(asked.cash)
-    if asked.cash is not None and (cash is None or not 0 < cash <= MOST_CASH):
-        raise BadInput("cash", f"{str(asked.cash)[:40]!r} is not an amount", "a number above zero, for example 250000")
+    cash = starting_cash(None if asked.cash is None else str(asked.cash))
     if name in store.accounts():
         raise BadInput("name", f"there is an account {name!r} already", "choose another name")
     store.add_account(name, broker="paper")  # first: it may be somebody else's
@@ -164,7 +162,7 @@ def release(account: str, asked: shapes.Reason, caller: Trader) -> shapes.Accoun
 
 
 @router.get("/alerts", summary="What was told, and where it goes")
-def alerts(caller: Reader, limit: int = 50) -> shapes.Alerts:
+def alerts(caller: Reader, limit: Annotated[int, Query(ge=1, le=500)] = 50) -> shapes.Alerts:
     """Alerts about runs of others are not shown."""
     from squareoff.wiring import alerts as alerts_wiring
 
@@ -177,7 +175,7 @@ def alerts(caller: Reader, limit: int = 50) -> shapes.Alerts:
         ]
     except BadInput as error:
         problem = str(error)
-    told = alerts_wiring.last_alerts(data, max(1, min(limit, 500)))
+    told = alerts_wiring.last_alerts(data, limit)
     return shapes.Alerts(alerts=_own(caller, told), channels=channels, problem=problem)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from decimal import Decimal
 from typing import Annotated
 
@@ -13,14 +12,14 @@ from squareoff.apps.api import shapes
 from squareoff.apps.api.callers import Acting, Caller, OfficeOf, Reader
 from squareoff.apps.api.problems import not_found, responses
 from squareoff.apps.api.recorder import BAR_S
-from squareoff.apps.api.today import day_money
+from squareoff.apps.api.today import day_money, per_symbol
 from squareoff.apps.api.words import journal_shapes, run_shape
 from squareoff.apps.formats import exact, local, plain
 from squareoff.apps.why_command import explain, journal_of
 from squareoff.core.bad_input import BadInput
 from squareoff.core.machine import State
 from squareoff.core.run import Run
-from squareoff.core.types import ZERO, RunId, SlotName, StrategyId
+from squareoff.core.types import ZERO, RunId, SlotName, StrategyId, Symbol
 from squareoff.errors import BrokerUnavailable
 from squareoff.ports import JournalKind
 
@@ -187,22 +186,19 @@ async def positions(caller: Reader) -> shapes.Positions:
     store, rows = caller.store, list[shapes.PositionShape]()
     open_runs = await run_in_threadpool(store.open_runs)
     for account in await run_in_threadpool(store.accounts):
-        held: dict[tuple[str, str], Decimal] = defaultdict(Decimal)
-        for run in open_runs:
-            if run.plan.account == account and not run.handed_over:
-                held[run.plan.symbol, str(run.plan.product)] += max(run.remaining_qty, ZERO)
+        held = per_symbol(run for run in open_runs if run.plan.account == account)
         try:
             said = await caller.desk.held_at_broker(account)
-            theirs = {(str(each.symbol), str(each.product)): each.net_qty for each in said}
+            theirs = {(each.symbol, str(each.product)): each.net_qty for each in said}
         except BrokerUnavailable:
             theirs = None
-        for place in sorted({*(place for place, qty in held.items() if qty), *(theirs or {})}):
+        for place in sorted({*held, *(theirs or {})}):
             ours, net = held.get(place, ZERO), None if theirs is None else theirs.get(place, ZERO)
             rows.append(_position(account, place, ours, net))
     return shapes.Positions(positions=rows)
 
 
-def _position(account: str, place: tuple[str, str], ours: Decimal, net: Decimal | None) -> shapes.PositionShape:
+def _position(account: str, place: tuple[Symbol, str], ours: Decimal, net: Decimal | None) -> shapes.PositionShape:
     return shapes.PositionShape(
         account=account,
         symbol=place[0],

@@ -16,12 +16,12 @@ from squareoff.apps.api.desk import Desk
 from squareoff.apps.api.problems import ApiError, responses
 from squareoff.apps.api.templates import templates
 from squareoff.apps.api.words import check_shapes, run_shape, strategy_shape
-from squareoff.apps.edit_command import changed, consequences
+from squareoff.apps.edit_command import changed, consequences, fields_of
 from squareoff.apps.facts import gather, look_around
 from squareoff.apps.formats import exact, money, quantity
 from squareoff.apps.strategies_command import Market, sentence
 from squareoff.apps.strategy_file import read_strategies, written
-from squareoff.apps.wishes import in_the_way, last_wishes, open_run, to_start
+from squareoff.apps.wishes import ask_to_stop, in_the_way, last_wishes, open_run, to_start
 from squareoff.core.bad_input import BadInput
 from squareoff.core.board import is_exposed
 from squareoff.core.definition import Draft, next_session_for, read
@@ -113,7 +113,7 @@ def check_fields(asked: shapes.Checked, caller: Reader) -> shapes.CheckAnswer:
     fields = asked.given()
     old = None if asked.id is None else desk.strategy(caller.id, asked.id)
     if old is not None:
-        fields = {**_fields_of(old), **fields}
+        fields = {**fields_of(old), **fields}
     market = _market(desk)
     issues, draft = _issues(fields, market)
     warnings: list[str] = []
@@ -246,23 +246,6 @@ def _market(desk: Desk) -> Market:
     return Market(reference=desk.reference(), now=desk.now())
 
 
-def _fields_of(strategy: Strategy) -> dict[str, object]:
-    fields: dict[str, object] = {
-        "name": strategy.name,
-        "symbol": strategy.symbol,
-        "quantity": strategy.quantity,
-        "buy_time": strategy.buy_time,
-        "sell_time": strategy.sell_time,
-        "stop_loss": str(strategy.stop_loss),
-        "repeat": str(strategy.repeat),
-        "product": str(strategy.product),
-        "account": strategy.account,
-    }
-    if strategy.until is not None:
-        fields["until"] = strategy.until
-    return fields
-
-
 # ------------------------------------------------------------------ one of them
 
 
@@ -300,11 +283,12 @@ def edit_preview(strategy_id: shapes.Id, asked: shapes.Fields, caller: Reader) -
 
 
 def _edited(desk: Desk, old: Strategy, asked: shapes.Fields) -> Strategy:
-    given = asked.given()
-    until = given.pop("until", None) if given.get("until", "") in (None, "") else None
-    changes = {name: str(value) for name, value in given.items()}
-    new = changed(desk.config, old, changes)
-    return replace(new, until=None) if until is None and "until" in asked.model_fields_set and not asked.until else new
+    changes = asked.given()
+    no_end = "until" in changes and not changes["until"]
+    if no_end:
+        del changes["until"]
+    new = changed(desk.config, old, {name: str(value) for name, value in changes.items()})
+    return replace(new, until=None) if no_end else new
 
 
 @router.delete("/strategies/{strategy_id:int}", status_code=204, summary="Archive a strategy", responses=NOT_THERE)
@@ -320,7 +304,7 @@ def remove(strategy_id: shapes.Id, caller: Trader) -> None:
 )
 def duplicate(strategy_id: shapes.Id, asked: shapes.NewName, caller: Trader) -> shapes.StrategyShape:
     old, store = caller.desk.strategy(caller.id, strategy_id), caller.store
-    draft = read({**_fields_of(old), "name": asked.name})
+    draft = read({**fields_of(old), "name": asked.name})
     saved = store.add(draft.as_strategy(StrategyId(0), caller.id))
     caller.note("duplicate strategy", saved.name, f"of {old.name}")
     return _shape(store, saved)
@@ -366,11 +350,10 @@ def stop(strategy_id: shapes.Id, asked: shapes.HowToStop, caller: Trader) -> sha
     if run is None and waiting is None and not is_repeating:
         return shapes.Wished(result="not_started", text="not started: there is nothing to stop")
     is_starting = run is None and waiting is not None and waiting.event is Event.START
-    if is_starting and store.take_back_start(found.id, at=now, by=caller.user.name):
+    by = caller.user.name
+    if ask_to_stop(store, found.id, is_starting=is_starting, hand_over=hand_over, at=now, by=by) is None:
         caller.note("take back start", found.name)
         return shapes.Wished(result="taken_back", text="the start was taken back: no worker had taken it up")
-    event = Event.HAND_OVER if hand_over else Event.STOP
-    store.wish(found.id, event, at=now, by=caller.user.name)
     caller.note("hand over" if hand_over else "stop", found.name)
     desk.ring([found.account if run is None else run.plan.account])
     text = "saved: it is handed over to you" if hand_over else "saved: what is held is sold, and then it stops"
