@@ -50,7 +50,8 @@ def test_whatever_is_sent_every_answer_is_one_that_is_described(served: Served, 
         f"({MAY_SAY_503}|{NEVER_ENDS}|{SPENDS_MINUTES}|/alerts/test|/sessions?$|/password)$",
     ]
     command += ["--suppress-health-check", "all", "--report", "ndjson", "--report-dir", str(report)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=600, stdin=subprocess.DEVNULL)
+    # where it runs it keeps what it found: that must neither stay nor decide what it tries next time
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600, stdin=subprocess.DEVNULL, cwd=tmp_path)
     assert done.returncode == 0, f"{done.stdout[-6000:]}\n{done.stderr[-2000:]}"
 
 

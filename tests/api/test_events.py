@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from decimal import Decimal
+from typing import Any
 
 import pytest
 
@@ -15,12 +16,14 @@ from squareoff.adapters.sql.database import Database
 from squareoff.adapters.sql.rows import update_run
 from squareoff.apps.api import hub
 from squareoff.apps.up import supervisor
-from squareoff.core.types import Symbol, Tick, UserId
+from squareoff.core.run import Run
+from squareoff.core.types import Position, Symbol, Tick, UserId
+from squareoff.errors import BrokerUnavailable
 from tests.api.client import Browser
 from tests.api.conftest import Served
 from tests.apps.conftest import MONDAY_MORNING
 from tests.apps.runs import PAPER, put_into
-from tests.apps.test_daily_command import held, sold
+from tests.apps.test_daily_command import held, selling, sold
 from tests.apps.test_status_command import of_strategy
 
 Added = Callable[..., int]
@@ -174,9 +177,84 @@ def test_what_was_pushed_adds_up_to_what_is_so(
     for price in ("1559.95", "1561", "1545"):
         prices["now"] = price
         events.until(lambda _, price=price: events.row("one").get("price") == price)
+        assert events.document["rows"] == looked_at_afresh(served)["rows"]
     browser.post(f"strategies/{other}/start")
     events.until(lambda _: events.row("two")["pending"] == "START")
-    fresh = asyncio.run(hub.Hub(desk=served.desk, user=UserId(1), epoch="e").document()).model_dump(mode="json")
-    assert events.document["rows"] == fresh["rows"]
+    assert events.document["rows"] == looked_at_afresh(served)["rows"]
     assert events.row("one")["gain"] == "-870"  # (1,545.00 - 1,562.40) x 50
     events.close()
+
+
+def looked_at_afresh(served: Served) -> dict[str, Any]:
+    return asyncio.run(hub.Hub(desk=served.desk, user=UserId(1), epoch="e").document()).model_dump(mode="json")
+
+
+# ------------------------------------------------------------------ the second witness
+
+
+def says(served: Served, monkeypatch: pytest.MonkeyPatch, *answers: str | None, run: Run) -> list[tuple[str, str]]:
+    """What is shown of the broker after each of its answers: so many shares held, None: it is away."""
+    put_into(served.data / "squareoff.db", of_strategy(run, 1), [])
+    waiting = iter(answers)
+
+    async def held_at_broker(*_: object) -> list[Position]:
+        if (qty := next(waiting)) is None:
+            raise BrokerUnavailable("away")
+        return [Position(symbol=run.plan.symbol, product=run.plan.product, net_qty=Decimal(qty))]
+
+    monkeypatch.setattr(type(served.desk), "held_at_broker", held_at_broker)
+
+    async def ask() -> list[tuple[str, str]]:
+        of, told = hub.Hub(desk=served.desk, user=UserId(1), epoch="e"), []
+        for _ in answers:
+            await of.document()
+            await of._ask_brokers()
+            (shown,) = (await of.document()).broker
+            told.append((shown.state, shown.text))
+        return told
+
+    return asyncio.run(ask())
+
+
+NOT_YET = ("unknown", "the broker was not asked yet")
+SAME = ("same", "the broker says the same")
+
+
+def test_that_the_broker_says_the_same_is_said(
+    browser: Browser, added: Added, served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    added()
+    assert says(served, monkeypatch, "50", run=held()) == [SAME]
+
+
+def test_shares_of_ones_own_beside_ours_are_no_difference(
+    browser: Browser, added: Added, served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    added()
+    assert says(served, monkeypatch, "60", run=held()) == [
+        ("same", "the broker says the same, and 10 NSE:INFY of your own")
+    ]
+
+
+def test_a_difference_is_told_when_it_stays_and_forgotten_when_it_goes(
+    browser: Browser, added: Added, served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Once may be a moment between a fill and its news."""
+    added()
+    differs = ("differs", "the broker holds only 20 of the 50 NSE:INFY that squareoff bought")
+    told = says(served, monkeypatch, "20", "50", "20", "20", "50", run=held())
+    assert told == [NOT_YET, SAME, SAME, differs, SAME]
+
+
+def test_a_broker_that_is_away_is_never_read_as_flat(
+    browser: Browser, added: Added, served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    added()
+    assert says(served, monkeypatch, None, None, None, run=held()) == [NOT_YET] * 3
+
+
+def test_while_an_order_is_out_the_two_are_not_compared(
+    browser: Browser, added: Added, served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    added()
+    assert says(served, monkeypatch, "0", "0", run=selling()) == [NOT_YET, NOT_YET]
